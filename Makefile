@@ -1,0 +1,39 @@
+# make demo    a small IFF-Net from nothing: data, training, evaluation, pictures
+# make test    lint and the whole test suite
+# Each makes its environment in .venv first. PYTHON=python3.12 chooses the interpreter,
+# DETECTRON2=<pip requirement or path> a Detectron2 of your own.
+
+PYTHON ?= python3
+VENV ?= .venv
+DETECTRON2 ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test test-fast lint format clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt dev/setup_env.py
+	$(PYTHON) dev/setup_env.py --venv "$(VENV)" --detectron2 "$(DETECTRON2)"
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/iff-detectron2 demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf output .pytest_cache .ruff_cache .mypy_cache

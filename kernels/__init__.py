@@ -1,0 +1,1 @@
+"""Triton kernels; imported as `iff_detectron2.kernels`, and the only place that imports triton."""
