@@ -1,0 +1,85 @@
+"""Configuration keys of this extension: new keys only, nothing of Detectron2's is changed."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode as CN
+
+
+def add_iff_config(cfg: CN) -> None:
+    """Adds the keys of iff_detectron2 to a Detectron2 config, in place."""
+    # --- Backbone: ResNet with a dilated end and a reduction layer ------------------------------
+    cfg.MODEL.DILATED_RESNET = CN()
+    # Blocks of res2 to res5; empty for the standard numbers of MODEL.RESNETS.DEPTH.
+    cfg.MODEL.DILATED_RESNET.NUM_BLOCKS = []
+    # Stages that would go beyond this stride are dilated instead (16: res5; 8: res4 and res5).
+    cfg.MODEL.DILATED_RESNET.OUTPUT_STRIDE = 16
+    # The 3x3 layer behind res5: its channels are halved between RPN and R-FCN head.
+    cfg.MODEL.DILATED_RESNET.REDUCTION_CHANNELS = 1024
+    # Dilation of that layer (6 in FGFA's release; the paper does not say).
+    cfg.MODEL.DILATED_RESNET.REDUCTION_DILATION = 6
+
+    # --- R-FCN head -----------------------------------------------------------------------------
+    cfg.MODEL.RFCN = CN()
+    # Bins a side of the position-sensitive maps.
+    cfg.MODEL.RFCN.POOLER_RESOLUTION = 7
+    # Regions an image that online hard example mining keeps; 0 keeps all of them.
+    cfg.MODEL.RFCN.OHEM_TOPK = 128
+
+    # --- Temporal aggregation -------------------------------------------------------------------
+    cfg.MODEL.IFF = CN()
+    # Feature maps of the backbone to aggregate; empty for all of them.
+    cfg.MODEL.IFF.IN_FEATURES = []
+    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, AverageAggregator.
+    cfg.MODEL.IFF.AGGREGATOR = "FlowGuidedAggregator"
+    # The key frame itself is one of the fused frames.
+    cfg.MODEL.IFF.FUSE_KEY_FRAME = True
+
+    cfg.MODEL.IFF.FLOW = CN()
+    # One of FLOW_ESTIMATOR_REGISTRY: BasicIFF, AdvancedIFF.
+    cfg.MODEL.IFF.FLOW.NAME = "AdvancedIFF"
+    # Width of the layers on the features (EB-1 in the advanced module).
+    cfg.MODEL.IFF.FLOW.CHANNELS = 512
+    # Width of the layers behind the correlation and of EB-2 (advanced module).
+    cfg.MODEL.IFF.FLOW.PAIR_CHANNELS = 128
+    # Largest displacement and stride of the correlation, in cells (advanced module).
+    cfg.MODEL.IFF.FLOW.MAX_DISPLACEMENT = 10
+    cfg.MODEL.IFF.FLOW.CORRELATION_STRIDE = 2
+
+    # Embedding in which the similarity of frames is measured: 1x1, 3x3, 1x1 convolutions.
+    cfg.MODEL.IFF.EMBEDDING = CN()
+    cfg.MODEL.IFF.EMBEDDING.HIDDEN_CHANNELS = 512
+    cfg.MODEL.IFF.EMBEDDING.CHANNELS = 2048
+    # Warp the embedding (once a frame) instead of embedding the warped features (once a pair).
+    cfg.MODEL.IFF.EMBEDDING.BEFORE_WARP = True
+
+    # Self-supervised loss on the alignment (transformation residual loss, TRL).
+    cfg.MODEL.IFF.TRL = CN()
+    cfg.MODEL.IFF.TRL.ENABLED = True
+    # One of ALIGNMENT_LOSS_REGISTRY.
+    cfg.MODEL.IFF.TRL.NAME = "TransformationResidualLoss"
+    # Weight of the loss (lambda of Eq. 3).
+    cfg.MODEL.IFF.TRL.WEIGHT = 0.65
+    # The weight grows from 0 to its value in this number of iterations.
+    cfg.MODEL.IFF.TRL.WARMUP_ITERS = 0
+    # Let the loss change the features too, not the flow alone.
+    cfg.MODEL.IFF.TRL.GRAD_TO_FEATURES = False
+
+    # --- Video input ----------------------------------------------------------------------------
+    cfg.INPUT.VIDEO = CN()
+    # Neighbours a key frame in training, drawn from [t - MAX_OFFSET, t + MAX_OFFSET].
+    cfg.INPUT.VIDEO.NUM_REFS = 2
+    cfg.INPUT.VIDEO.MAX_OFFSET = 10
+
+    cfg.TEST.VIDEO = CN()
+    # Neighbours a key frame in testing: NUM_REFS frames, STRIDE apart, both sides or past only.
+    cfg.TEST.VIDEO.NUM_REFS = 20
+    cfg.TEST.VIDEO.STRIDE = 1
+    cfg.TEST.VIDEO.CAUSAL = False
+    # Pass each frame through the backbone once, in order, and keep its features in a memory;
+    # otherwise every sample carries its whole window and samples may come in any order.
+    cfg.TEST.VIDEO.STREAMING = True
+    # Rules of the evaluation: fgfa, devkit or coco.
+    cfg.TEST.VIDEO.PROTOCOL = "fgfa"
+
+    # Datasets to register before use, as NAME=FORMAT:PATH[@PART]; see iff_detectron2.data.
+    cfg.DATASETS.REGISTER = []

@@ -1,0 +1,42 @@
+"""Models: backbone, flow estimation, aggregation, R-FCN heads and video meta-architectures."""
+
+from .aggregation import (
+    AGGREGATOR_REGISTRY,
+    Aggregation,
+    Aggregator,
+    AverageAggregator,
+    FlowGuidedAggregator,
+    build_aggregator,
+)
+from .alignment_loss import ALIGNMENT_LOSS_REGISTRY, TransformationResidualLoss
+from .backbone import ReducedResNet, build_dilated_resnet_backbone
+from .flow_estimator import FLOW_ESTIMATOR_REGISTRY, AdvancedIFF, BasicIFF, FlowEstimator
+from .frame_memory import FrameMemory
+from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
+from .temporal import TemporalAggregation
+from .video_arch import VideoGeneralizedRCNN, VideoMixin, make_video_arch
+
+__all__ = [
+    "AGGREGATOR_REGISTRY",
+    "ALIGNMENT_LOSS_REGISTRY",
+    "FLOW_ESTIMATOR_REGISTRY",
+    "AdvancedIFF",
+    "Aggregation",
+    "Aggregator",
+    "AverageAggregator",
+    "BasicIFF",
+    "FlowEstimator",
+    "FlowGuidedAggregator",
+    "FrameMemory",
+    "RFCNOutputLayers",
+    "RFCNROIHeads",
+    "RFCNRPNHead",
+    "ReducedResNet",
+    "TemporalAggregation",
+    "TransformationResidualLoss",
+    "VideoGeneralizedRCNN",
+    "VideoMixin",
+    "build_aggregator",
+    "build_dilated_resnet_backbone",
+    "make_video_arch",
+]

@@ -1,0 +1,61 @@
+"""Self-supervised losses on the alignment of features: the TRL (Sec. 3.2)."""
+
+from __future__ import annotations
+
+from detectron2.config import configurable
+from detectron2.utils.registry import Registry
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from iff_detectron2.layers import flow_warp
+
+ALIGNMENT_LOSS_REGISTRY = Registry("ALIGNMENT_LOSS")
+ALIGNMENT_LOSS_REGISTRY.__doc__ = """
+Registry of losses that compare a warped neighbour with the key frame.
+
+The registered object is called with `obj(cfg)` and returns a module with the attribute `weight`
+and `forward(key, refs, flow)`, as in `TransformationResidualLoss`.
+"""
+
+
+def build_alignment_loss(cfg) -> nn.Module | None:
+    """Builds the loss that MODEL.IFF.TRL.NAME names, or None where MODEL.IFF.TRL is disabled."""
+    trl = cfg.MODEL.IFF.TRL
+    return ALIGNMENT_LOSS_REGISTRY.get(trl.NAME)(cfg) if trl.ENABLED else None
+
+
+@ALIGNMENT_LOSS_REGISTRY.register()
+class TransformationResidualLoss(nn.Module):
+    """The transformation residual loss (Eq. 3): smooth L1 between warped neighbour and key frame.
+
+    Attributes:
+        weight: lambda of Eq. 3; a training hook may change it.
+    """
+
+    @configurable
+    def __init__(self, *, weight: float, grad_to_features: bool = False) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"MODEL.IFF.TRL.WEIGHT must not be negative, got {weight}")
+        self.weight = weight
+        self.grad_to_features = grad_to_features
+
+    @classmethod
+    def from_config(cls, cfg):
+        trl = cfg.MODEL.IFF.TRL
+        return {"weight": trl.WEIGHT, "grad_to_features": trl.GRAD_TO_FEATURES}
+
+    def forward(self, key: Tensor, refs: Tensor, flow: Tensor) -> Tensor:
+        """Computes the weighted loss, a scalar: the mean over neighbours, locations and channels.
+
+        Args:
+            key: features of the key frame, [1, C, H, W].
+            refs: features of its neighbours, [T, C, H, W]; T = 0 gives 0.
+            flow: displacement from each neighbour, [T, 2, H, W], in cells.
+        """
+        if not self.grad_to_features:
+            key, refs = key.detach(), refs.detach()
+        warped = flow_warp(refs, flow).float()
+        if not len(refs):
+            return self.weight * warped.sum()
+        return self.weight * F.smooth_l1_loss(warped, key.float().expand_as(warped))

@@ -1,0 +1,154 @@
+"""In-network feature flow estimation: the basic and the advanced IFF module (Sec. 3.1)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ShapeSpec
+from detectron2.utils.registry import Registry
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from iff_detectron2.layers import local_correlation
+
+FLOW_ESTIMATOR_REGISTRY = Registry("FLOW_ESTIMATOR")
+FLOW_ESTIMATOR_REGISTRY.__doc__ = """
+Registry of flow estimators: modules that predict the flow from a key frame to its neighbours.
+
+The registered object is called with `obj(cfg, input_shape)` and returns a `FlowEstimator`.
+"""
+
+
+class FlowEstimator(nn.Module, ABC):
+    """Predicts feature flow in two steps, so that the first is done once a frame."""
+
+    @abstractmethod
+    def encode(self, features: Tensor) -> Tensor:
+        """Maps the features of single frames [N, C, H, W] to what pairs need, [N, C', H, W]."""
+
+    @abstractmethod
+    def forward(self, key: Tensor, refs: Tensor) -> Tensor:
+        """Predicts the flow M_{j->i} from each neighbour j to the key frame i.
+
+        Args:
+            key: encoding of the key frame, [1, C', H, W].
+            refs: encodings of its neighbours, [T, C', H, W].
+
+        Returns:
+            Displacement [T, 2, H, W], dx and dy in cells of the map: the key's cell p looks at
+            p + M(p) of the neighbour.
+        """
+
+
+def build_flow_estimator(cfg, input_shape: ShapeSpec) -> FlowEstimator:
+    """Builds the flow estimator that MODEL.IFF.FLOW.NAME names."""
+    return FLOW_ESTIMATOR_REGISTRY.get(cfg.MODEL.IFF.FLOW.NAME)(cfg, input_shape)
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int, relu: bool = True) -> Conv2d:
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=kernel_size // 2,
+        activation=F.relu if relu else None,
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _flow_conv(in_channels: int) -> Conv2d:
+    """The last layer, 3x3 to 2 channels, at zero: training starts from "no motion"."""
+    conv = Conv2d(in_channels, 2, 3, padding=1)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+@FLOW_ESTIMATOR_REGISTRY.register()
+class BasicIFF(FlowEstimator):
+    """The basic IFF module (Fig. 3): two shared layers a frame, one on their concatenation."""
+
+    @configurable
+    def __init__(self, *, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.reduce = _conv(in_channels, channels, 1)
+        self.embed = _conv(channels, channels, 3)
+        self.flow = _flow_conv(2 * channels)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec):
+        return {"in_channels": input_shape.channels, "channels": cfg.MODEL.IFF.FLOW.CHANNELS}
+
+    def encode(self, features: Tensor) -> Tensor:
+        return self.embed(self.reduce(features))
+
+    def forward(self, key: Tensor, refs: Tensor) -> Tensor:
+        return self.flow(torch.cat((key.expand_as(refs), refs), dim=1))
+
+
+class EmbeddedBlock(nn.Module):
+    """EB-1 and EB-2 (Fig. 5): a 1x1 and a 3x3 layer beside a 1x1 layer, summed."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.left1 = _conv(in_channels, channels, 1)
+        self.left2 = _conv(channels, channels, 3, relu=False)
+        self.right = _conv(in_channels, channels, 1, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [N, C, H, W] to [N, channels, H, W]."""
+        return F.relu(self.left2(self.left1(x)) + self.right(x))
+
+
+@FLOW_ESTIMATOR_REGISTRY.register()
+class AdvancedIFF(FlowEstimator):
+    """The advanced IFF module (Fig. 4): correlation of EB-1 maps plus EB-2 of the key frame."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        pair_channels: int,
+        max_displacement: int,
+        correlation_stride: int,
+    ) -> None:
+        super().__init__()
+        if correlation_stride < 1 or max_displacement % correlation_stride:
+            raise ValueError(
+                f"MODEL.IFF.FLOW.MAX_DISPLACEMENT ({max_displacement}) must be a multiple of "
+                f"MODEL.IFF.FLOW.CORRELATION_STRIDE ({correlation_stride})"
+            )
+        self.max_displacement = max_displacement
+        self.correlation_stride = correlation_stride
+        self.eb1 = EmbeddedBlock(in_channels, channels)
+        self.eb2 = EmbeddedBlock(channels, pair_channels)
+        displacements = (2 * (max_displacement // correlation_stride) + 1) ** 2
+        self.relation = _conv(displacements, pair_channels, 3, relu=False)
+        self.fuse = _conv(pair_channels, pair_channels, 3)
+        self.flow = _flow_conv(pair_channels)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec):
+        flow = cfg.MODEL.IFF.FLOW
+        return {
+            "in_channels": input_shape.channels,
+            "channels": flow.CHANNELS,
+            "pair_channels": flow.PAIR_CHANNELS,
+            "max_displacement": flow.MAX_DISPLACEMENT,
+            "correlation_stride": flow.CORRELATION_STRIDE,
+        }
+
+    def encode(self, features: Tensor) -> Tensor:
+        return self.eb1(features)
+
+    def forward(self, key: Tensor, refs: Tensor) -> Tensor:
+        correlation = local_correlation(key, refs, self.max_displacement, self.correlation_stride)
+        # EB-2 sees the key frame alone, so it runs once for all neighbours.
+        relation = F.relu(self.relation(correlation) + self.eb2(key))
+        return self.flow(self.fuse(relation))

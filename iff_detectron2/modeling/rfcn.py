@@ -1,0 +1,210 @@
+"""R-FCN on Detectron2: position-sensitive heads over the two halves of the features (Sec. 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, cat
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
+from detectron2.modeling.roi_heads import ROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from iff_detectron2.layers import ps_roi_pool
+
+
+def _new_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+@RPN_HEAD_REGISTRY.register()
+class RFCNRPNHead(nn.Module):
+    """RPN on the first half of the channels: a 1x1 classifier and a 1x1 regressor, nothing else."""
+
+    @configurable
+    def __init__(self, *, in_channels: int, num_anchors: int) -> None:
+        """
+        Args:
+            in_channels: channels of the whole map; the first half of them is used.
+            num_anchors: anchors a location.
+        """
+        super().__init__()
+        self.channels = in_channels // 2
+        self.objectness_logits = _new_conv(self.channels, num_anchors)
+        self.anchor_deltas = _new_conv(self.channels, num_anchors * 4)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+        num_anchors = build_anchor_generator(cfg, input_shape).num_anchors
+        return {"in_channels": input_shape[0].channels, "num_anchors": num_anchors[0]}
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps each [N, C, H, W] to objectness [N, A, H, W] and deltas [N, 4 A, H, W]."""
+        halves = [x[:, : self.channels] for x in features]
+        return [self.objectness_logits(x) for x in halves], [self.anchor_deltas(x) for x in halves]
+
+
+class RFCNOutputLayers(FastRCNNOutputLayers):
+    """Fast R-CNN's two output layers as position-sensitive maps, pooled and averaged.
+
+    Losses and inference are Detectron2's; the box regression is class-agnostic.
+    """
+
+    @configurable
+    def __init__(
+        self, input_shape: ShapeSpec, *, pooler_resolution: int, spatial_scale: float, **kwargs
+    ) -> None:
+        """
+        Args:
+            input_shape: channels of the map that the layers read.
+            pooler_resolution: bins a side, k.
+            spatial_scale: cells of the map per pixel of the image.
+            kwargs: those of `FastRCNNOutputLayers`.
+        """
+        super().__init__(input_shape, **kwargs)
+        bins = pooler_resolution**2
+        self.pooler_resolution = pooler_resolution
+        self.spatial_scale = spatial_scale
+        self.cls_score = _new_conv(input_shape.channels, bins * (self.num_classes + 1))
+        self.bbox_pred = _new_conv(input_shape.channels, bins * 4)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec):
+        if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+            raise ValueError("R-FCN needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG True")
+        ret = super().from_config(cfg, input_shape)
+        ret["pooler_resolution"] = cfg.MODEL.RFCN.POOLER_RESOLUTION
+        ret["spatial_scale"] = 1.0 / input_shape.stride
+        return ret
+
+    def forward(self, x: Tensor, boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
+        """Scores regions.
+
+        Args:
+            x: features [N, C, H, W].
+            boxes: regions of each image, in pixels; R in all.
+
+        Returns:
+            Class scores [R, K + 1], background last, and box deltas [R, 4].
+        """
+        rois = cat(
+            [cat((b.tensor.new_full((len(b), 1), i), b.tensor), 1) for i, b in enumerate(boxes)]
+        )
+        scores, deltas = (
+            ps_roi_pool(layer(x), rois, self.pooler_resolution, self.spatial_scale).mean((2, 3))
+            for layer in (self.cls_score, self.bbox_pred)
+        )
+        return scores, deltas
+
+
+@ROI_HEADS_REGISTRY.register()
+class RFCNROIHeads(ROIHeads):
+    """R-FCN's heads on the second half of the channels, trained by online hard example mining."""
+
+    @configurable
+    def __init__(
+        self, *, in_feature: str, box_predictor: RFCNOutputLayers, ohem_topk: int, **kwargs
+    ) -> None:
+        """
+        Args:
+            in_feature: name of the map to read.
+            box_predictor: the output layers.
+            ohem_topk: regions an image with the largest loss that are trained on; 0 for all.
+            kwargs: those of `ROIHeads`.
+        """
+        super().__init__(**kwargs)
+        self.in_feature = in_feature
+        self.box_predictor = box_predictor
+        self.ohem_topk = ohem_topk
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]):
+        ret = super().from_config(cfg)
+        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        if len(in_features) != 1 or in_features[0] not in input_shape:
+            raise ValueError(
+                "MODEL.ROI_HEADS.IN_FEATURES must name one feature map of the backbone "
+                f"({', '.join(input_shape)}), got {list(in_features)}"
+            )
+        shape = input_shape[in_features[0]]
+        half = ShapeSpec(channels=shape.channels - shape.channels // 2, stride=shape.stride)
+        ret["in_feature"] = in_features[0]
+        ret["box_predictor"] = RFCNOutputLayers(cfg, half)
+        ret["ohem_topk"] = cfg.MODEL.RFCN.OHEM_TOPK
+        return ret
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Labels all proposals and draws none at random: hard examples are mined afterwards."""
+        if gt_classes.numel():
+            labels = gt_classes[matched_idxs].masked_fill(matched_labels == 0, self.num_classes)
+        else:
+            labels = torch.full_like(matched_idxs, self.num_classes)
+        sampled = torch.arange(len(labels), device=labels.device)
+        if gt_classes.numel():
+            sampled = sampled[matched_labels != -1]
+        return sampled, labels[sampled]
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """See :meth:`detectron2.modeling.ROIHeads.forward`."""
+        x = features[self.in_feature]
+        x = x[:, x.shape[1] // 2 :]
+        if not self.training:
+            predictions = self.box_predictor(x, [p.proposal_boxes for p in proposals])
+            return self.box_predictor.inference(predictions, proposals)[0], {}
+        if targets is None:
+            raise ValueError("training samples need instances; got none")
+        proposals = self.label_and_sample_proposals(proposals, targets)
+        predictions = self.box_predictor(x, [p.proposal_boxes for p in proposals])
+        predictions, proposals = self.mine_hard_examples(predictions, proposals)
+        return proposals, self.box_predictor.losses(predictions, proposals)
+
+    @torch.no_grad()
+    def _region_losses(self, scores: Tensor, deltas: Tensor, proposals: Instances) -> Tensor:
+        """Classification plus box loss of each region of one image, [R]."""
+        predictor = self.box_predictor
+        loss = F.cross_entropy(scores.float(), proposals.gt_classes, reduction="none")
+        foreground = proposals.gt_classes < self.num_classes
+        if foreground.any():
+            target = predictor.box2box_transform.get_deltas(
+                proposals.proposal_boxes.tensor[foreground], proposals.gt_boxes.tensor[foreground]
+            )
+            beta = predictor.smooth_l1_beta
+            args = (deltas[foreground].float(), target)
+            box_loss = (
+                F.smooth_l1_loss(*args, beta=beta, reduction="none")
+                if beta > 0
+                else F.l1_loss(*args, reduction="none")
+            )
+            loss[foreground] += box_loss.sum(dim=1)
+        return loss
+
+    def mine_hard_examples(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[tuple[Tensor, Tensor], list[Instances]]:
+        """Keeps in each image the regions with the largest loss (OHEM, as in R-FCN and FGFA)."""
+        if not self.ohem_topk:
+            return predictions, proposals
+        counts = [len(p) for p in proposals]
+        scores, deltas = (x.split(counts) for x in predictions)
+        kept_scores, kept_deltas, kept = [], [], []
+        for s, d, p in zip(scores, deltas, proposals):
+            hard = self._region_losses(s, d, p).topk(min(self.ohem_topk, len(p))).indices
+            kept_scores.append(s[hard])
+            kept_deltas.append(d[hard])
+            kept.append(p[hard])
+        return (cat(kept_scores), cat(kept_deltas)), kept

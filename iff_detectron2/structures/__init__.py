@@ -1,0 +1,5 @@
+"""Plain data structures shared by the data pipeline and the models."""
+
+from .window import TemporalWindow
+
+__all__ = ["TemporalWindow"]
