@@ -1,0 +1,291 @@
+"""From a dataset dict to a clip: the key frame and its neighbours, transformed alike."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+
+from iff_detectron2.structures import TemporalWindow
+
+from .frame_index import build_frame_index, listed_frames
+
+
+def draw_neighbours(
+    frame_index: int, video_length: int, num_refs: int, max_offset: int
+) -> list[int]:
+    """Draw training neighbours from [t - max_offset, t + max_offset] without t, inside the video.
+
+    Without replacement where there are enough frames, with replacement where there are fewer; a
+    frame that has no other frame near it is its own neighbour. Draws from numpy's global
+    generator, which Detectron2 seeds in every loader worker.
+
+    Returns:
+        `num_refs` frame indices in the order drawn.
+    """
+    first = max(frame_index - max_offset, 0)
+    last = min(frame_index + max_offset, video_length - 1)
+    candidates = [frame for frame in range(first, last + 1) if frame != frame_index]
+    if not candidates:
+        return [frame_index] * num_refs
+    drawn = np.random.choice(candidates, num_refs, replace=len(candidates) < num_refs)  # noqa: NPY002
+    return [int(frame) for frame in drawn]
+
+
+def new_window_frames(
+    window: TemporalWindow, frame_index: int, previous: int | None, video_length: int
+) -> list[int]:
+    """Frames of a window that a stream has not seen yet, ascending, the key frame left out.
+
+    Args:
+        window: the window.
+        frame_index: key frame, counted from 0.
+        previous: key frame before it in the same video; None at the first one.
+        video_length: frames in the video.
+    """
+    needed = set(window.frames(frame_index, video_length)) - {frame_index}
+    if previous is not None:
+        needed -= {previous, *window.frames(previous, video_length)}
+    return sorted(needed)
+
+
+class VIDDatasetMapper(DatasetMapper):
+    """Detectron2's mapper for key frames with neighbours.
+
+    A mapped sample is Detectron2's plus `ref_images`, uint8 tensors (C, H, W) of the size of
+    `image`, and `ref_offsets`, for each the distance in frames to the key frame. One TransformList
+    is drawn for the key frame and applied to all.
+
+    - Training: `num_refs` drawn neighbours. A still, a dict without `video_id`, is its own
+      neighbour with offset 0.
+    - Testing, `streaming` false: one entry per offset of the window, end frames repeated.
+    - Testing, `streaming` true: only what the window of the previous listed frame of the same
+      video did not hold, each frame once; the model remembers the rest.
+
+    Args:
+        is_train: training or testing.
+        augmentations: augmentations of the clip.
+        image_format: format of `detectron2.data.detection_utils.read_image`.
+        frame_index: files of all frames of the videos.
+        num_refs: number of neighbours in training.
+        max_offset: largest distance of a training neighbour in frames.
+        window: window of testing.
+        streaming: see above.
+        listed_frames: listed frames of each test video, see `listed_frames()`; needed when
+            streaming.
+        dataset_names: for error messages.
+        **kwargs: passed to Detectron2's `DatasetMapper`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        frame_index: Mapping[str, Sequence[str]],
+        num_refs: int = 2,
+        max_offset: int = 10,
+        window: TemporalWindow | None = None,
+        streaming: bool = False,
+        listed_frames: Mapping[str, Sequence[int]] | None = None,
+        dataset_names: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(is_train, augmentations=augmentations, image_format=image_format, **kwargs)
+        if self.proposal_topk is not None:
+            raise ValueError("MODEL.LOAD_PROPOSALS is not supported for video; set it to False")
+        if num_refs < 0 or max_offset < 0:
+            raise ValueError(
+                "INPUT.VIDEO.NUM_REFS and INPUT.VIDEO.MAX_OFFSET must not be negative, "
+                f"got {num_refs} and {max_offset}"
+            )
+        if streaming and not is_train and listed_frames is None:
+            raise ValueError(
+                "streaming needs the listed frames of each video; pass "
+                "listed_frames=listed_frames(dataset_dicts)"
+            )
+        self.frame_index = frame_index
+        self.num_refs = num_refs
+        self.max_offset = max_offset
+        self.window = TemporalWindow() if window is None else window
+        self.streaming = streaming
+        self.listed_frames = listed_frames
+        self.dataset_names = tuple(dataset_names)
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool = True, dataset_names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Arguments from `INPUT.VIDEO`, `TEST.VIDEO` and Detectron2's own keys.
+
+        Args:
+            cfg: config.
+            is_train: training or testing.
+            dataset_names: datasets whose dicts will be mapped; `DATASETS.TRAIN` or `TEST` if
+                left out. Name the one test set where several hold the same video.
+        """
+        if dataset_names is None:
+            dataset_names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
+        elif isinstance(dataset_names, str):
+            dataset_names = (dataset_names,)
+        test = cfg.TEST.VIDEO
+        ret = super().from_config(cfg, is_train)
+        ret.update(
+            frame_index=build_frame_index(dataset_names),
+            num_refs=cfg.INPUT.VIDEO.NUM_REFS,
+            max_offset=cfg.INPUT.VIDEO.MAX_OFFSET,
+            window=TemporalWindow(test.NUM_REFS, test.STRIDE, test.CAUSAL),
+            streaming=test.STREAMING,
+            dataset_names=dataset_names,
+        )
+        if test.STREAMING and not is_train:
+            ret["listed_frames"] = listed_frames(
+                sample for name in dataset_names for sample in DatasetCatalog.get(name)
+            )
+        return ret
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Map one dataset dict, which is left as it is.
+
+        Raises:
+            FileNotFoundError: a frame is missing.
+            OSError: a frame cannot be decoded.
+            ValueError: a frame has another size than its annotation or its key frame, or the dict
+                and the frame index disagree.
+        """
+        sample = copy.deepcopy(dataset_dict)
+        file_name = sample["file_name"]
+        key = self._read(file_name)
+        utils.check_image_size(sample, key)
+        ref_files, ref_offsets = self._neighbours(sample)
+
+        sem_seg_file = sample.pop("sem_seg_file_name", None) if self.is_train else None
+        sem_seg = None if sem_seg_file is None else self._read(sem_seg_file, "L").squeeze(2)
+        clip = T.AugInput(key, sem_seg=sem_seg)
+        transforms = self.augmentations(clip)
+
+        images = {file_name: _to_tensor(clip.image)}
+        for ref_file in ref_files:
+            if ref_file not in images:
+                ref = self._read(ref_file)
+                if ref.shape != key.shape:
+                    raise ValueError(
+                        f"{ref_file} is {ref.shape[1]}x{ref.shape[0]} pixels and its key frame "
+                        f"{file_name} {key.shape[1]}x{key.shape[0]}; the frames of a video must "
+                        "have one size"
+                    )
+                images[ref_file] = _to_tensor(transforms.apply_image(ref))
+        sample["image"] = images[file_name]
+        sample["ref_images"] = [images[ref_file] for ref_file in ref_files]
+        sample["ref_offsets"] = ref_offsets
+
+        if clip.sem_seg is not None:
+            sample["sem_seg"] = torch.as_tensor(clip.sem_seg.astype("long"))
+        annotations = sample.pop("annotations", None)
+        if self.is_train and annotations is not None:
+            sample["instances"] = self._instances(annotations, transforms, clip.image.shape[:2])
+        return sample
+
+    def _read(self, file_name: str, image_format: str | None = None) -> np.ndarray:
+        """Read an image (H, W, C), or say which one of which dataset could not be read."""
+        datasets = ", ".join(self.dataset_names)
+        origin = f" of {datasets}" if datasets else ""
+        try:
+            return utils.read_image(file_name, format=image_format or self.image_format)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"the image {file_name}{origin} does not exist; check that the dataset is complete"
+            ) from None
+        except (OSError, SyntaxError) as error:  # PIL reports some broken headers as SyntaxError
+            raise OSError(
+                f"the image {file_name}{origin} cannot be read ({error}); "
+                "replace it by an undamaged copy"
+            ) from error
+
+    def _neighbours(self, sample: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+        """Files of the neighbours and their distances to the key frame."""
+        if "video_id" not in sample:
+            if self.is_train:
+                count = self.num_refs
+            else:
+                count = 0 if self.streaming else len(self.window.offsets)
+            return [sample["file_name"]] * count, [0] * count
+        video_id, t = sample["video_id"], sample["frame_index"]
+        frames = self._frames(sample)
+        if self.is_train:
+            chosen = draw_neighbours(t, len(frames), self.num_refs, self.max_offset)
+        elif self.streaming:
+            previous = self._previous_listed(video_id, t)
+            chosen = new_window_frames(self.window, t, previous, len(frames))
+        else:
+            chosen = self.window.frames(t, len(frames))
+        return [frames[frame] for frame in chosen], [frame - t for frame in chosen]
+
+    def _frames(self, sample: Mapping[str, Any]) -> Sequence[str]:
+        """Frames of the sample's video, after making sure that the sample is one of them."""
+        video_id, t = sample["video_id"], sample["frame_index"]
+        if video_id not in self.frame_index:
+            raise ValueError(
+                f"the video {video_id!r} of {sample['file_name']} is not in the frame index; build "
+                "the mapper with the datasets that its samples come from"
+            )
+        frames = self.frame_index[video_id]
+        if not 0 <= t < len(frames) or frames[t] != sample["file_name"]:
+            found = frames[t] if 0 <= t < len(frames) else f"outside its {len(frames)} frames"
+            raise ValueError(
+                f"frame {t} of video {video_id!r} should be {sample['file_name']}, but by the "
+                f"frame index it is {found}; frames count from 0"
+            )
+        return frames
+
+    def _previous_listed(self, video_id: str, frame: int) -> int | None:
+        """The listed frame before `frame` in its video."""
+        listed = (self.listed_frames or {}).get(video_id, ())
+        position = bisect_left(listed, frame)
+        if position == len(listed) or listed[position] != frame:
+            raise ValueError(
+                f"frame {frame} of video {video_id!r} is not among the listed frames; build the "
+                "mapper with the datasets that its samples come from"
+            )
+        return listed[position - 1] if position else None
+
+    def _instances(
+        self, annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
+    ) -> Any:
+        """Ground truth of the key frame after the transforms, clipped, without empty boxes."""
+        unused = set()
+        if not self.use_instance_mask:
+            unused.add("segmentation")
+        if not self.use_keypoint:
+            unused.add("keypoints")
+        usable = [
+            utils.transform_instance_annotations(
+                {field: value for field, value in annotation.items() if field not in unused},
+                transforms,
+                size,
+                keypoint_hflip_indices=self.keypoint_hflip_indices,
+            )
+            for annotation in annotations
+            if not annotation.get("iscrowd", 0)
+        ]
+        instances = utils.annotations_to_instances(
+            usable, size, mask_format=self.instance_mask_format
+        )
+        if self.recompute_boxes:
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return utils.filter_empty_instances(instances)
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, C) array to (C, H, W) tensor."""
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

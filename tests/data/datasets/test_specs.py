@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from iff_detectron2.data import register_from_specs
+from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
+
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
+
+
+def test_layout_of_imagenet_vid(tiny_vid) -> None:
+    root = tiny_vid(lengths=(2, 3))
+    register_from_specs([f"a=imagenet_vid:{root}@VID_val_videos"])
+    assert [d["image_id"] for d in DatasetCatalog.get("a")] == [1, 2, 3, 4, 5]
+    assert len(MetadataCatalog.get("a").thing_classes) == 30
+
+
+def test_moving_shapes_elsewhere(tiny_vid) -> None:
+    root = tiny_vid(class_name=MOVING_SHAPES_CLASSES[0])
+    register_from_specs([f"a=moving_shapes:{root}@VID_train_15frames"])
+    assert DatasetCatalog.get("a")[0]["annotations"][0]["category_id"] == 0
+    assert MetadataCatalog.get("a").thing_classes == list(MOVING_SHAPES_CLASSES)
+
+
+def test_mot_challenge_with_a_range(mot_sequence) -> None:
+    folder = mot_sequence(length=6)
+    register_from_specs([f"a=mot_challenge:{folder}@2-4", f"b=mot_challenge:{folder}"])
+    assert [d["file_name"][-10:] for d in DatasetCatalog.get("a")] == [
+        "000002.jpg",
+        "000003.jpg",
+        "000004.jpg",
+    ]
+    assert len(DatasetCatalog.get("b")) == 6
+
+
+def test_same_spec_twice_is_nothing_new_but_another_is_an_error(mot_sequence) -> None:
+    folder = mot_sequence()
+    spec = f"a=mot_challenge:{folder}"
+    register_from_specs([spec])
+    register_from_specs([spec, spec])
+    assert len(DatasetCatalog.get("a")) == 5
+    with pytest.raises(ValueError, match=r"stands for something else already \('a=mot_challenge:"):
+        register_from_specs([f"{spec}@1-2"])
+    with pytest.raises(ValueError, match="stands for something else already; choose"):
+        register_from_specs([f"imagenet_vid_val=mot_challenge:{folder}"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mot_challenge:/x", "cannot read the dataset 'mot_challenge:/x'; write NAME="),
+        ("a=coco:/x", "cannot read the dataset 'a=coco:/x'"),
+        ("a b=mot_challenge:/x", "cannot read the dataset"),
+        ("a=mot_challenge:", "cannot read the dataset"),
+        ("a=imagenet_vid:/x", "lacks the list after '@'"),
+        ("a=mot_challenge:/x@5-2", r"1 <= first <= last, got \(5, 2\)"),
+        ("a=mot_challenge:/x@0-2", r"1 <= first <= last, got \(0, 2\)"),
+    ],
+)
+def test_malformed_specs(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register_from_specs([spec])
+    assert "a" not in DatasetCatalog
