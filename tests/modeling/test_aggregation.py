@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from iff_detectron2.modeling import AverageAggregator, FlowGuidedAggregator
+from iff_detectron2.modeling.aggregation import similarity_weights
+
+
+class ConstantFlow(nn.Module):
+    """Stands for a flow estimator that knows the motion."""
+
+    def __init__(self, dx: float, dy: float) -> None:
+        super().__init__()
+        self.motion = torch.tensor([dx, dy]).view(1, 2, 1, 1)
+
+    def encode(self, features):
+        return features[:, :1]
+
+    def forward(self, key, refs):
+        return self.motion.expand(len(refs), 2, *refs.shape[-2:])
+
+
+def aggregator(flow=(0.0, 0.0), **kwargs):
+    torch.manual_seed(0)
+    return FlowGuidedAggregator(
+        flow_estimator=ConstantFlow(*flow), embedding=nn.Conv2d(3, 5, 1), **kwargs
+    ).eval()
+
+
+def run(module, key, refs):
+    return module(module.encode(key), module.encode(refs))
+
+
+def test_weights_by_hand():
+    key = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    others = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]).view(3, 2, 1, 1)
+    expected = [math.exp(c) for c in (1, 0, -1)]
+    weights = similarity_weights(others, key).flatten().tolist()
+    assert weights == pytest.approx([e / sum(expected) for e in expected])
+
+
+def test_zero_vectors_have_no_direction_but_a_weight():
+    weights = similarity_weights(torch.zeros(2, 4, 3, 3), torch.randn(1, 4, 3, 3))
+    torch.testing.assert_close(weights, torch.full((2, 1, 3, 3), 0.5))
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("key_too", [True, False])
+def test_static_clip_with_zero_flow_is_unchanged(before, key_too):
+    key = torch.randn(1, 3, 5, 7)
+    module = aggregator(embed_before_warp=before, fuse_key_frame=key_too)
+    result = run(module, key, key.expand(4, -1, -1, -1))
+    torch.testing.assert_close(result.feature, key)
+    assert result.weights.shape == (4 + key_too, 1, 5, 7)
+    torch.testing.assert_close(result.weights.sum(0), torch.ones(1, 5, 7))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_true_motion_undoes_a_shift(before):
+    wide = torch.randn(1, 3, 6, 12)
+    key, ref = wide[..., 2:9], wide[..., 1:8]  # what the key shows at x, the neighbour at x + 1
+    result = run(aggregator((1.0, 0.0), embed_before_warp=before), key, ref)
+    torch.testing.assert_close(result.feature[..., :-1], key[..., :-1])
+    assert not torch.allclose(run(aggregator(), key, ref).feature[..., :-1], key[..., :-1])
+
+
+def test_flow_out_of_the_map_gives_no_nan():
+    key = torch.randn(1, 3, 5, 7, requires_grad=True)
+    result = run(aggregator((100.0, -100.0)), key, torch.randn(2, 3, 5, 7))
+    result.feature.sum().backward()
+    assert torch.isfinite(result.feature).all()
+    assert torch.isfinite(key.grad).all()
+
+
+@pytest.mark.parametrize("kind", ["flow", "average"])
+def test_without_neighbours_the_key_frame_passes(kind):
+    module = aggregator() if kind == "flow" else AverageAggregator()
+    key = torch.randn(1, 3, 5, 7)
+    torch.testing.assert_close(run(module, key, key[:0]).feature, key)
+
+
+def test_average_is_the_mean():
+    key, refs = torch.randn(1, 3, 5, 7), torch.randn(2, 3, 5, 7)
+    with_key = run(AverageAggregator(), key, refs).feature
+    torch.testing.assert_close(with_key, (key + refs[:1] + refs[1:]) / 3)
+    without = run(AverageAggregator(fuse_key_frame=False), key, refs).feature
+    torch.testing.assert_close(without, (refs[:1] + refs[1:]) / 2)
+
+
+def test_embedding_order_matters_only_through_the_warp():
+    """A 1x1 embedding without bias commutes with the warp, so both orders agree inside the map."""
+    key, refs = torch.randn(1, 3, 6, 8), torch.randn(3, 3, 6, 8)
+    results = []
+    for before in (True, False):
+        module = aggregator((0.4, -0.3), embed_before_warp=before)
+        nn.init.zeros_(module.embedding.bias)
+        results.append(run(module, key, refs).feature)
+    torch.testing.assert_close(*results)
+
+
+def test_losses_in_training_only():
+    class Loss(nn.Module):
+        def forward(self, key, refs, flow):
+            return refs.mean() * 2
+
+    module = aggregator(alignment_loss=Loss())
+    key, refs = torch.randn(1, 3, 5, 7), torch.randn(2, 3, 5, 7)
+    assert run(module, key, refs).losses == {}
+    losses = run(module.train(), key, refs).losses
+    assert losses["loss_trl"].item() == pytest.approx(2 * refs.mean().item(), rel=1e-5)

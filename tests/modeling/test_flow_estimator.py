@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torch import nn
+
+from iff_detectron2.modeling import AdvancedIFF, BasicIFF
+
+
+def make(kind, scale=0.0):
+    torch.manual_seed(0)
+    if kind is BasicIFF:
+        estimator = BasicIFF(in_channels=6, channels=8)
+    else:
+        estimator = AdvancedIFF(
+            in_channels=6, channels=8, pair_channels=4, max_displacement=4, correlation_stride=2
+        )
+    if scale:
+        nn.init.normal_(estimator.flow.weight, std=scale)
+    return estimator.double()
+
+
+def convs(module):
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+
+
+def test_layer_counts_of_the_paper():
+    assert len(convs(make(BasicIFF))) == 3
+    assert len(convs(make(AdvancedIFF))) == 9
+
+
+def test_advanced_widths_of_the_paper():
+    estimator = AdvancedIFF(
+        in_channels=1024, channels=512, pair_channels=128, max_displacement=10, correlation_stride=2
+    )
+    shapes = {name: tuple(p.shape) for name, p in estimator.named_parameters() if p.dim() == 4}
+    assert shapes == {
+        "eb1.left1.weight": (512, 1024, 1, 1),
+        "eb1.left2.weight": (512, 512, 3, 3),
+        "eb1.right.weight": (512, 1024, 1, 1),
+        "eb2.left1.weight": (128, 512, 1, 1),
+        "eb2.left2.weight": (128, 128, 3, 3),
+        "eb2.right.weight": (128, 512, 1, 1),
+        "relation.weight": (128, 121, 3, 3),
+        "fuse.weight": (128, 128, 3, 3),
+        "flow.weight": (2, 128, 3, 3),
+    }
+
+
+@pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
+def test_training_starts_from_no_motion(kind):
+    estimator = make(kind)
+    codes = estimator.encode(torch.randn(4, 6, 5, 7, dtype=torch.float64))
+    flow = estimator(codes[:1], codes[1:])
+    assert flow.shape == (3, 2, 5, 7)
+    assert not flow.any()
+
+
+@pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
+def test_neighbours_do_not_mix(kind):
+    estimator = make(kind, scale=0.1)
+    codes = estimator.encode(torch.randn(4, 6, 5, 7, dtype=torch.float64))
+    together = estimator(codes[:1], codes[1:])
+    assert together.any()
+    for j in range(3):
+        alone = estimator(codes[:1], codes[j + 1 : j + 2])
+        torch.testing.assert_close(together[j : j + 1], alone)
+
+
+@pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
+def test_no_neighbours(kind):
+    estimator = make(kind)
+    codes = estimator.encode(torch.randn(1, 6, 5, 7, dtype=torch.float64))
+    assert estimator(codes, codes[:0]).shape == (0, 2, 5, 7)
+
+
+def test_advanced_module_by_its_figure():
+    """Fig. 4 and 5 written out with plain functions, the correlation as a loop."""
+    f = nn.functional
+    estimator = make(AdvancedIFF, scale=0.1)
+    key, ref = torch.randn(2, 1, 6, 5, 7, dtype=torch.float64)
+    weights = dict(estimator.named_parameters())
+
+    def conv(name, x):
+        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return f.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+    def block(name, x):
+        left = conv(f"{name}.left2", f.relu(conv(f"{name}.left1", x)))
+        return f.relu(left + conv(f"{name}.right", x))
+
+    a, b = block("eb1", key), block("eb1", ref)
+    padded = f.pad(b, (4, 4, 4, 4))
+    shifts = [(dy, dx) for dy in (-4, -2, 0, 2, 4) for dx in (-4, -2, 0, 2, 4)]
+    relation = torch.stack(
+        [(a * padded[..., 4 + dy : 9 + dy, 4 + dx : 11 + dx]).sum(1) / 8 for dy, dx in shifts], 1
+    )
+    merged = f.relu(conv("relation", relation) + block("eb2", a))
+    expected = conv("flow", f.relu(conv("fuse", merged)))
+    torch.testing.assert_close(estimator(estimator.encode(key), estimator.encode(ref)), expected)
+
+
+def test_displacement_must_be_a_multiple_of_the_stride():
+    with pytest.raises(ValueError, match="MAX_DISPLACEMENT"):
+        AdvancedIFF(
+            in_channels=4, channels=4, pair_channels=4, max_displacement=5, correlation_stride=2
+        )

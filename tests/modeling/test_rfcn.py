@@ -1,0 +1,161 @@
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import EventStorage
+from toy_models import build, tiny_cfg
+
+from iff_detectron2.modeling import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
+
+SIZE = (40, 48)
+
+
+def make_heads(ohem_topk=3, num_classes=2, bins=3):
+    torch.manual_seed(0)
+    predictor = RFCNOutputLayers(
+        ShapeSpec(channels=4, stride=8),
+        pooler_resolution=bins,
+        spatial_scale=1 / 8,
+        box2box_transform=Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0)),
+        num_classes=num_classes,
+        cls_agnostic_bbox_reg=True,
+        smooth_l1_beta=1.0,
+    )
+    return RFCNROIHeads(
+        in_feature="reduction",
+        box_predictor=predictor,
+        ohem_topk=ohem_topk,
+        num_classes=num_classes,
+        batch_size_per_image=0,
+        positive_fraction=0.0,
+        proposal_matcher=Matcher([0.5], [0, 1], allow_low_quality_matches=False),
+    )
+
+
+def instances(boxes, **fields):
+    result = Instances(SIZE)
+    result.set("proposal_boxes" if "objectness_logits" in fields else "gt_boxes", Boxes(boxes))
+    for name, value in fields.items():
+        result.set(name, value)
+    return result
+
+
+def proposals(count=6):
+    torch.manual_seed(1)
+    corner = torch.rand(count, 2) * 20
+    boxes = torch.cat((corner, corner + 4 + torch.rand(count, 2) * 15), 1)
+    return instances(boxes, objectness_logits=torch.zeros(count))
+
+
+def targets(boxes=((2.0, 3.0, 20.0, 22.0),), classes=(1,)):
+    boxes = torch.tensor(boxes).reshape(-1, 4)
+    return instances(boxes, gt_classes=torch.tensor(classes, dtype=torch.int64))
+
+
+def images(count=1):
+    return ImageList(torch.zeros(count, 3, *SIZE), [SIZE] * count)
+
+
+def test_rpn_head_reads_the_first_half_and_has_two_layers_only():
+    head = RFCNRPNHead(in_channels=8, num_anchors=9)
+    assert {n: tuple(p.shape) for n, p in head.named_parameters() if p.dim() > 1} == {
+        "objectness_logits.weight": (9, 4, 1, 1),
+        "anchor_deltas.weight": (36, 4, 1, 1),
+    }
+    x = torch.randn(1, 8, 5, 6, requires_grad=True)
+    (logits,), (deltas,) = head([x])
+    (logits.sum() + deltas.sum()).backward()
+    assert x.grad[:, :4].abs().min() > 0
+    assert not x.grad[:, 4:].any()
+
+
+def test_heads_read_the_second_half():
+    heads = make_heads().train()
+    x = torch.randn(1, 8, 5, 6, requires_grad=True)
+    with EventStorage():
+        _, losses = heads(images(), {"reduction": x}, [proposals()], [targets()])
+    sum(losses.values()).backward()
+    assert x.grad[:, 4:].any()
+    assert not x.grad[:, :4].any()
+
+
+def test_layers_of_the_paper():
+    model = build(tiny_cfg("MODEL.RFCN.POOLER_RESOLUTION", 7, "MODEL.ROI_HEADS.NUM_CLASSES", 30))
+    predictor = model.roi_heads.box_predictor
+    assert tuple(predictor.cls_score.weight.shape) == (49 * 31, 16, 1, 1)
+    assert tuple(predictor.bbox_pred.weight.shape) == (49 * 4, 16, 1, 1)
+    assert predictor.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert model.proposal_generator.rpn_head.objectness_logits.out_channels == 9
+
+
+def test_scores_are_the_mean_vote_of_the_bins():
+    """On maps that are constant in space each bin reads its own channel, whatever the region."""
+    predictor = make_heads(bins=2).box_predictor
+    x = torch.randn(1, 4, 1, 1).expand(1, 4, 5, 6)
+    scores, deltas = predictor(x, [Boxes(torch.tensor([[0.0, 0.0, 47.0, 39.0]]))])
+    for out, conv, channels in ((scores, predictor.cls_score, 3), (deltas, predictor.bbox_pred, 4)):
+        votes = (conv.weight[:, :, 0, 0] @ x[0, :, 0, 0] + conv.bias).view(channels, 4)
+        torch.testing.assert_close(out[0], votes.mean(1))
+
+
+def test_no_random_sampling_before_mining():
+    heads = make_heads().train()
+    with EventStorage():
+        (labelled,) = heads.label_and_sample_proposals([proposals(6)], [targets()])
+    assert len(labelled) == 7  # all proposals and the ground truth
+    assert (labelled.gt_classes == 1).sum() >= 1
+    assert set(labelled.gt_classes.tolist()) <= {1, 2}
+
+
+def test_images_without_objects_are_all_background():
+    heads = make_heads().train()
+    with EventStorage():
+        x = torch.randn(2, 8, 5, 6)
+        kept, losses = heads(
+            images(2), {"reduction": x}, [proposals(), proposals()], [targets((), ()), targets()]
+        )
+    assert kept[0].gt_classes.tolist() == [2, 2, 2]
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_hard_examples_by_hand():
+    heads = make_heads(ohem_topk=2).train()
+    labelled = proposals(4)
+    labelled.gt_classes = torch.tensor([2, 2, 2, 1])
+    labelled.gt_boxes = labelled.proposal_boxes.clone()  # deltas of 0 are right
+    # Loss of each: -log softmax of the true class, and |delta| - 0.5 a coordinate for the object.
+    scores = torch.tensor([[0.0, 0, 5], [5.0, 0, 0], [0.0, 0, 0], [0.0, 5, 0]])
+    deltas = torch.zeros(4, 4)
+    (kept_scores, _), (kept,) = heads.mine_hard_examples((scores, deltas), [labelled])
+    assert kept.gt_classes.tolist() == [2, 2]
+    torch.testing.assert_close(kept_scores, scores[[1, 2]])
+    deltas[3] = 3.0  # 4 x 2.5 = 10, now the hardest
+    deltas[0] = 9.0  # background has no box loss
+    (kept_scores, _), (kept,) = heads.mine_hard_examples((scores, deltas), [labelled])
+    assert kept.gt_classes.tolist() == [1, 2]
+    torch.testing.assert_close(kept_scores, scores[[3, 1]])
+
+
+def test_mining_normalises_by_what_it_keeps():
+    heads = make_heads(ohem_topk=2).train()
+    x = torch.randn(1, 8, 5, 6)
+    with EventStorage():
+        _, losses = heads(images(), {"reduction": x}, [proposals(6)], [targets()])
+        heads.ohem_topk = 0
+        everything, all_losses = heads(images(), {"reduction": x}, [proposals(6)], [targets()])
+    scores, _ = heads.box_predictor(x[:, 4:], [everything[0].proposal_boxes])
+    each = torch.nn.functional.cross_entropy(scores, everything[0].gt_classes, reduction="none")
+    assert all_losses["loss_cls"].item() == pytest.approx(each.mean().item(), rel=1e-5)
+    assert losses["loss_cls"].item() > all_losses["loss_cls"].item()
+
+
+def test_class_specific_regression_is_refused():
+    with pytest.raises(ValueError, match="CLS_AGNOSTIC_BBOX_REG"):
+        build(tiny_cfg("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False))
+
+
+def test_unknown_feature_is_refused():
+    with pytest.raises(ValueError, match=r"ROI_HEADS\.IN_FEATURES"):
+        build(tiny_cfg("MODEL.ROI_HEADS.IN_FEATURES", "['res9']"))
