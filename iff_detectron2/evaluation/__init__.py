@@ -1,0 +1,31 @@
+"""Evaluation of video object detection: protocols, motion IoU, Detectron2 evaluator."""
+
+from .arrays import Detections, GroundTruth
+from .dataset_ground_truth import ground_truth_from_dicts
+from .motion_iou import motion_iou, read_fgfa_motion_iou
+from .protocols import (
+    AREA_RANGES,
+    MOTION_RANGES,
+    PROTOCOLS,
+    EvaluationRange,
+    EvaluationResult,
+    evaluate_detections,
+)
+from .report import format_result
+from .vid_evaluation import VIDEvaluator
+
+__all__ = [
+    "AREA_RANGES",
+    "MOTION_RANGES",
+    "PROTOCOLS",
+    "Detections",
+    "EvaluationRange",
+    "EvaluationResult",
+    "GroundTruth",
+    "VIDEvaluator",
+    "evaluate_detections",
+    "format_result",
+    "ground_truth_from_dicts",
+    "motion_iou",
+    "read_fgfa_motion_iou",
+]

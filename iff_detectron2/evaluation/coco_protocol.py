@@ -1,0 +1,110 @@
+"""COCO's average precision of video detections, by pycocotools itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+
+from .arrays import Detections, GroundTruth
+
+COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def coco_average_precision(
+    ground_truth: GroundTruth, detections: Detections
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Run pycocotools on the arrays, with its own defaults (100 detections an image).
+
+    COCO's conventions apply: widths without the inclusive +1, ignored boxes as crowds.
+
+    Args:
+        ground_truth: boxes of all listed frames.
+        detections: checked detections.
+
+    Returns:
+        AP50 of each class, [K], and COCO's summary by the names of `COCO_METRICS`; all in [0, 1],
+        nan without positives.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    images = [{"id": frame} for frame in range(ground_truth.num_frames)]
+    categories = [{"id": i + 1, "name": n} for i, n in enumerate(ground_truth.class_names)]
+
+    def index(annotations: list[dict[str, object]]) -> COCO:
+        coco = COCO()
+        coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
+        coco.createIndex()
+        return coco
+
+    # pycocotools reports by print; its text would stand between two tables of ours.
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(
+            index(ground_truth_annotations(ground_truth)),
+            index(detection_annotations(detections)),
+            "bbox",
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+
+    # precision: [IoU thresholds, recalls, classes, areas, max detections]; -1 without positives.
+    at_50 = int(np.argmin(np.abs(evaluation.params.iouThrs - 0.5)))
+    precision = evaluation.eval["precision"][at_50, :, :, 0, -1]
+    ap = np.where((precision > -1).all(axis=0), precision.mean(axis=0), np.nan)
+    summary = {
+        name: float(value) if value >= 0 else float("nan")
+        for name, value in zip(COCO_METRICS, evaluation.stats, strict=False)
+    }
+    return ap, summary
+
+
+def ground_truth_annotations(ground_truth: GroundTruth) -> list[dict[str, object]]:
+    """Return the boxes as COCO annotations; image ids are frame rows, categories 1-based."""
+    boxes = _to_xywh(ground_truth.boxes)
+    return [
+        {
+            "id": row + 1,
+            "image_id": int(frame),
+            "category_id": int(class_id) + 1,
+            "bbox": box.tolist(),
+            "area": float(box[2] * box[3]),
+            "iscrowd": int(ignored),
+        }
+        for row, (frame, box, class_id, ignored) in enumerate(
+            zip(
+                ground_truth.frames,
+                boxes,
+                ground_truth.classes,
+                ground_truth.ignored,
+                strict=True,
+            )
+        )
+    ]
+
+
+def detection_annotations(detections: Detections) -> list[dict[str, object]]:
+    """Return the detections as COCO results, with the fields that `COCO.loadRes` adds."""
+    boxes = _to_xywh(detections.boxes)
+    return [
+        {
+            "id": row + 1,
+            "image_id": int(frame),
+            "category_id": int(class_id) + 1,
+            "bbox": box.tolist(),
+            "score": float(score),
+            "area": float(box[2] * box[3]),
+            "iscrowd": 0,
+        }
+        for row, (frame, box, class_id, score) in enumerate(
+            zip(detections.frames, boxes, detections.classes, detections.scores, strict=True)
+        )
+    ]
+
+
+def _to_xywh(boxes: np.ndarray) -> np.ndarray:
+    boxes = np.array(boxes, dtype=np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes

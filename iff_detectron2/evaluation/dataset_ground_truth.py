@@ -1,0 +1,148 @@
+"""Ground truth arrays from Detectron2 dataset dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.structures import BoxMode
+
+from .arrays import GroundTruth
+from .motion_iou import motion_iou, read_fgfa_motion_iou
+
+Record = dict[str, Any]
+
+
+def ground_truth_from_dicts(
+    dataset_dicts: Sequence[Record],
+    class_names: Sequence[str],
+    motion_iou_file: str | Path | None = None,
+    with_motion: bool = True,
+) -> GroundTruth:
+    """Collect the ground truth of a dataset; frame rows follow the order of the dicts.
+
+    Args:
+        dataset_dicts: Detectron2's, `annotations` with `bbox`, `bbox_mode`, `category_id`, maybe
+            `iscrowd` and `track_id`; frames with `video_id` and `frame_index` for motion IoU.
+        class_names: one name a class.
+        motion_iou_file: FGFA's .mat for these frames, instead of motion IoU from track ids.
+        with_motion: False leaves motion IoU out, for protocols that do not ask for it.
+
+    Returns:
+        The boxes. `motion_iou` is None, with the reason, where track ids or videos are missing.
+
+    Raises:
+        ValueError: if an annotation is incomplete or unusable, naming its image_id, or a track
+            has two boxes in a frame.
+    """
+    pairs = [
+        (row, annotation)
+        for row, record in enumerate(dataset_dicts)
+        for annotation in record.get("annotations", ())
+    ]
+    for row, annotation in pairs:
+        missing = {"bbox", "bbox_mode", "category_id"} - annotation.keys()
+        if missing:
+            raise ValueError(
+                f"image_id {dataset_dicts[row]['image_id']}: an annotation has no "
+                f"{', '.join(sorted(missing))}; it needs bbox, bbox_mode and category_id."
+            )
+    frames = np.array([row for row, _ in pairs], dtype=np.int64)
+    boxes = _boxes_xyxy([annotation for _, annotation in pairs])
+    classes = np.array([annotation["category_id"] for _, annotation in pairs], dtype=np.int64)
+    _check_boxes(dataset_dicts, frames, boxes, classes, len(class_names))
+
+    motion, note = None, "motion IoU was not asked for"
+    if motion_iou_file is not None:
+        counts = np.bincount(frames, minlength=len(dataset_dicts))
+        motion = read_fgfa_motion_iou(motion_iou_file, counts.tolist())
+    elif with_motion:
+        note = _why_no_motion(dataset_dicts, pairs)
+        if not note:
+            motion = _motion_from_tracks(dataset_dicts, pairs, frames, boxes)
+    return GroundTruth(
+        num_frames=len(dataset_dicts),
+        class_names=tuple(class_names),
+        frames=frames,
+        boxes=boxes,
+        classes=classes,
+        ignored=np.array([bool(a.get("iscrowd", 0)) for _, a in pairs], dtype=bool),
+        motion_iou=motion,
+        motion_note=note,
+    )
+
+
+def _boxes_xyxy(annotations: Sequence[Record]) -> np.ndarray:
+    """Return all boxes as XYXY_ABS, [G, 4], converted once a mode."""
+    modes = np.array([int(annotation["bbox_mode"]) for annotation in annotations], dtype=np.int64)
+    boxes = np.zeros((len(annotations), 4))
+    for mode in np.unique(modes):
+        rows = np.flatnonzero(modes == mode)
+        raw = np.array([annotations[row]["bbox"] for row in rows], dtype=np.float64)
+        boxes[rows] = BoxMode.convert(raw, BoxMode(int(mode)), BoxMode.XYXY_ABS)
+    return boxes
+
+
+def _check_boxes(
+    dataset_dicts: Sequence[Record],
+    frames: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    num_classes: int,
+) -> None:
+    usable = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    usable &= (classes >= 0) & (classes < num_classes)
+    if not usable.all():
+        row = int(np.argmin(usable))
+        raise ValueError(
+            f"image_id {dataset_dicts[frames[row]]['image_id']}: ground truth box "
+            f"{boxes[row].tolist()} (x1, y1, x2, y2) of category {classes[row]} is not usable; "
+            f"it needs finite x2 >= x1 and y2 >= y1, and a category in 0..{num_classes - 1}."
+        )
+
+
+def _why_no_motion(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Record]]) -> str:
+    """Say what is missing for motion IoU, an empty text if nothing is."""
+    without_track = sum(annotation.get("track_id") is None for _, annotation in pairs)
+    if without_track:
+        return f"track_id is missing in {without_track} of {len(pairs)} annotations"
+    for key in ("video_id", "frame_index"):
+        without = sum(record.get(key) is None for record in dataset_dicts)
+        if without:
+            return f"{key} is missing in {without} of {len(dataset_dicts)} frames"
+    return ""
+
+
+def _motion_from_tracks(
+    dataset_dicts: Sequence[Record],
+    pairs: Sequence[tuple[int, Record]],
+    frames: np.ndarray,
+    boxes: np.ndarray,
+) -> np.ndarray:
+    video_names = list(dict.fromkeys(record["video_id"] for record in dataset_dicts))
+    video_numbers = {name: number for number, name in enumerate(video_names)}
+    videos = np.array([video_numbers[record["video_id"]] for record in dataset_dicts], dtype=int)
+    indices = np.array([record["frame_index"] for record in dataset_dicts], dtype=int)
+    # Track ids may be names (`001_left`); only their difference matters.
+    track_numbers: dict[Any, int] = {}
+    tracks = [track_numbers.setdefault(a["track_id"], len(track_numbers)) for _, a in pairs]
+    if len(dataset_dicts) != len(set(zip(videos.tolist(), indices.tolist(), strict=True))):
+        raise ValueError("Two frames of the dataset have the same video_id and frame_index.")
+    _check_tracks(dataset_dicts, pairs)
+    return motion_iou(boxes, videos[frames], indices[frames], np.array(tracks, dtype=int))
+
+
+def _check_tracks(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Record]]) -> None:
+    seen = set()
+    for row, annotation in pairs:
+        key = (row, annotation["track_id"])
+        if key in seen:
+            raise ValueError(
+                f"image_id {dataset_dicts[row]['image_id']} (video "
+                f"{dataset_dicts[row]['video_id']}, frame {dataset_dicts[row]['frame_index']}): "
+                f"track_id {annotation['track_id']} has two boxes; make track ids unique in a "
+                "frame, or use protocol 'devkit', which needs none."
+            )
+        seen.add(key)

@@ -1,0 +1,147 @@
+"""Motion IoU: how much an object's box overlaps with itself in the frames around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+MOTION_WINDOW = 10  # frames to each side, FGFA
+
+
+def inclusive_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
+    """Return the IoU of boxes row by row, with FGFA's inclusive pixels (width = x2 - x1 + 1).
+
+    Args:
+        boxes1: shape [N, 4], XYXY.
+        boxes2: shape [N, 4], XYXY.
+
+    Returns:
+        Shape [N], float64, in [0, 1].
+    """
+    a = np.asarray(boxes1, dtype=np.float64).T
+    b = np.asarray(boxes2, dtype=np.float64).T
+    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]) + 1
+    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]) + 1
+    # Both factors are clipped: two negative ones would make a positive area.
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
+    return intersection / (inclusive_area(a.T) + inclusive_area(b.T) - intersection)
+
+
+def inclusive_area(boxes: np.ndarray) -> np.ndarray:
+    """Return the areas of XYXY boxes [N, 4] with inclusive pixels, [N], float64."""
+    x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).T
+    return (x2 - x1 + 1) * (y2 - y1 + 1)
+
+
+def motion_iou(
+    boxes: np.ndarray,
+    videos: np.ndarray,
+    frame_indices: np.ndarray,
+    track_ids: np.ndarray,
+    window: int = MOTION_WINDOW,
+) -> np.ndarray:
+    """Compute the motion IoU of every box from its track.
+
+    The motion IoU of a box at frame t is the mean inclusive (+1) IoU with the boxes of the same
+    track at frames t - window .. t + window without t, over the frames where the track is
+    present. A box whose track has no other frame in the window gets 1.0: nothing moved as far as
+    the labels tell, so it counts as slow. FGFA, section 4; vid_protocol, Evaluation 2.
+
+    Args:
+        boxes: shape [G, 4], XYXY in pixels.
+        videos: shape [G], integer that tells the videos apart.
+        frame_indices: shape [G], position of the frame in its video.
+        track_ids: shape [G], integer that tells the tracks of a video apart.
+        window: frames to each side.
+
+    Returns:
+        Shape [G], float64, in [0, 1].
+
+    Raises:
+        ValueError: if a track has two boxes in one frame, or the lengths differ.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    videos, frame_indices, track_ids = (
+        np.asarray(values, dtype=np.int64).reshape(-1)
+        for values in (videos, frame_indices, track_ids)
+    )
+    if not len(boxes) == len(videos) == len(frame_indices) == len(track_ids):
+        raise ValueError(
+            f"boxes, videos, frame_indices and track_ids have {len(boxes)}, {len(videos)}, "
+            f"{len(frame_indices)} and {len(track_ids)} rows; they must have the same number."
+        )
+    if window < 1:
+        raise ValueError(f"window is {window}; it must be at least 1 frame.")
+    order = np.lexsort((frame_indices, track_ids, videos))
+    boxes, video, frame, track = (
+        values[order] for values in (boxes, videos, frame_indices, track_ids)
+    )
+    total = np.zeros(len(order))
+    partners = np.zeros(len(order), dtype=np.int64)
+    # Frames of a track ascend without repeats, so that partners are at most `window` rows away.
+    for step in range(1, min(window, len(order) - 1) + 1):
+        same_track = (video[step:] == video[:-step]) & (track[step:] == track[:-step])
+        gap = frame[step:] - frame[:-step]
+        if step == 1 and (same_track & (gap == 0)).any():
+            row = int(order[int(np.argmax(same_track & (gap == 0)))])
+            raise ValueError(
+                f"Track {track_ids[row]} has two boxes in frame {frame_indices[row]} of video "
+                f"number {videos[row]}; a track id must be unique in its frame."
+            )
+        first = np.flatnonzero(same_track & (gap <= window))
+        overlap = inclusive_iou(boxes[first], boxes[first + step])
+        total[first] += overlap
+        total[first + step] += overlap
+        partners[first] += 1
+        partners[first + step] += 1
+    mean = np.divide(total, partners, out=np.ones_like(total), where=partners > 0)
+    result = np.empty_like(mean)
+    result[order] = np.minimum(mean, 1.0)  # rounding may carry a mean of ones above one
+    return result
+
+
+def read_fgfa_motion_iou(path: str | Path, boxes_per_frame: Sequence[int]) -> np.ndarray:
+    """Read the motion IoUs that FGFA ships for ImageNet VID val (a .mat file).
+
+    Args:
+        path: file with the variable `motion_iou`, one cell a frame in the order of the list.
+        boxes_per_frame: number of annotated boxes of each frame, in the same order.
+
+    Returns:
+        Shape [sum of boxes_per_frame], in the order of the annotations.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if scipy, which reads the format, is missing.
+        ValueError: if the file does not belong to these frames.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"Motion IoU file {path} does not exist.")
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise ImportError(
+            f"Reading {path} needs scipy: run `pip install scipy`, or leave the file out to "
+            "compute motion IoU from track ids."
+        ) from error
+    content = loadmat(str(path))
+    if "motion_iou" not in content:
+        raise ValueError(f"{path} has no variable `motion_iou`; it is not FGFA's file.")
+    cells = content["motion_iou"].reshape(-1)
+    if len(cells) != len(boxes_per_frame):
+        raise ValueError(
+            f"{path} has {len(cells)} frames, the dataset has {len(boxes_per_frame)}; the file "
+            "must belong to the frames that are evaluated."
+        )
+    # A frame without boxes holds an array without elements; whole numbers come as integers.
+    values = [np.asarray(cell, dtype=np.float64).reshape(-1) for cell in cells]
+    for row, (value, count) in enumerate(zip(values, boxes_per_frame, strict=True)):
+        if len(value) != count:
+            raise ValueError(
+                f"{path}: frame row {row} has {len(value)} motion values, the dataset has {count} "
+                "boxes there; both must come from the same annotations, none left out."
+            )
+    return np.concatenate([np.empty(0), *values])

@@ -1,0 +1,272 @@
+"""The three protocols that "VID mAP" can mean, from the same arrays.
+
+- `fgfa`: ILSVRC devkit rule with FGFA's motion ranges; the paper's numbers.
+- `devkit`: ILSVRC devkit rule alone; the same as `fgfa` without ranges.
+- `coco`: pycocotools' AP, AP50, AP75 and sizes.
+
+Numbers of `coco` are not comparable with those of the other two.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .arrays import Detections, GroundTruth
+from .average_precision import average_precision, mean_over_classes
+from .coco_protocol import coco_average_precision
+from .matching import Matches, match_detections
+from .motion_iou import inclusive_area
+
+PROTOCOLS = ("fgfa", "devkit", "coco")
+PROTOCOL_TITLES = {
+    "fgfa": "FGFA (ILSVRC devkit rule: IoU 0.5, less for small boxes; FGFA's motion ranges)",
+    "devkit": "ILSVRC devkit (IoU 0.5, less for small boxes)",
+    "coco": "COCO (pycocotools; not comparable with fgfa and devkit)",
+}
+ANY_MOTION = (0.0, 1.0)
+ANY_AREA = (0.0, float("inf"))
+
+
+@dataclass(frozen=True)
+class EvaluationRange:
+    """Boxes that an average precision is computed over; both ends belong to a range.
+
+    Attributes:
+        name: suffix of the metric, `mAP50-<name>`; empty for all boxes.
+        motion: lowest and highest motion IoU.
+        area: lowest and highest inclusive area, pixels^2.
+    """
+
+    name: str
+    motion: tuple[float, float] = ANY_MOTION
+    area: tuple[float, float] = ANY_AREA
+
+    @property
+    def metric(self) -> str:
+        """Name of the mean over classes in the results."""
+        return f"mAP50-{self.name}" if self.name else "mAP50"
+
+
+ALL_BOXES = EvaluationRange("")
+MOTION_RANGES = (
+    EvaluationRange("slow", motion=(0.9, 1.0)),
+    EvaluationRange("medium", motion=(0.7, 0.9)),
+    EvaluationRange("fast", motion=(0.0, 0.7)),
+)
+AREA_RANGES = (
+    EvaluationRange("area-small", area=(0.0, 50.0**2)),
+    EvaluationRange("area-medium", area=(50.0**2, 150.0**2)),
+    EvaluationRange("area-large", area=(150.0**2, float("inf"))),
+)
+
+
+@dataclass(frozen=True)
+class RangeResult:
+    """Average precision of one range.
+
+    Attributes:
+        range: the range.
+        ap: shape [K], AP of each class in [0, 1], nan for a class without positives.
+        positives: shape [K], boxes to be found of each class.
+        share: part of all boxes that are in the range, nan without boxes.
+        unavailable: why there is no result, None if there is one.
+    """
+
+    range: EvaluationRange
+    ap: np.ndarray
+    positives: np.ndarray
+    share: float
+    unavailable: str | None = None
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean over the classes that have positives in the range, in [0, 1]; nan if none has."""
+        return mean_over_classes(self.ap)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Result of one protocol.
+
+    Attributes:
+        protocol: "fgfa", "devkit" or "coco".
+        class_names: names of the K classes.
+        ranges: one result a range, all boxes first.
+        extra: further metrics in [0, 1], such as COCO's AP and AP75.
+        num_frames: frames evaluated.
+        num_detections: detections evaluated.
+    """
+
+    protocol: str
+    class_names: Sequence[str]
+    ranges: Sequence[RangeResult]
+    num_frames: int
+    num_detections: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def metrics(self) -> OrderedDict[str, float]:
+        """Return the metrics by name, in percent; nan where there is nothing to measure."""
+        metrics = OrderedDict((r.range.metric, 100.0 * r.mean_ap) for r in self.ranges)
+        metrics.update((name, 100.0 * value) for name, value in self.extra.items())
+        for name, ap in zip(self.class_names, self.ranges[0].ap, strict=True):
+            metrics[f"AP50-{name}"] = 100.0 * float(ap)
+        return metrics
+
+
+def evaluate_detections(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    protocol: str = "fgfa",
+    *,
+    area_ranges: bool = False,
+    ranges: Sequence[EvaluationRange] | None = None,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Score detections against ground truth. Needs neither Detectron2 nor a model.
+
+    Detections of equal score count in the order of the frames, in a frame in the order given.
+    Ignored boxes may be matched, such matches count neither way, and they are not to be found.
+    Source: vid_protocol, Evaluation 1-4.
+
+    Args:
+        ground_truth: boxes of all listed frames, in any order.
+        detections: detections of the same frames, in any order.
+        protocol: "fgfa", "devkit" or "coco".
+        area_ranges: also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels (not `coco`,
+            which has sizes of its own).
+        ranges: further ranges to report, e.g. motion and area together; motion needs "fgfa".
+        progress: show a progress bar.
+
+    Returns:
+        AP of every class and range. Motion ranges without motion IoUs are marked unavailable.
+
+    Raises:
+        ValueError: for an unknown protocol, a detection that cannot be scored (score or box not
+            finite, width or height of zero or less, unknown category), or a range that the
+            protocol does not have.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
+    detections.check(ground_truth.num_frames, len(ground_truth.class_names))
+    wanted = list(AREA_RANGES) if area_ranges else []
+    wanted += ranges or ()
+    if protocol == "coco" and wanted:
+        raise ValueError("Protocol 'coco' has its own sizes; it takes no area or other ranges.")
+    if protocol == "devkit" and any(r.motion != ANY_MOTION for r in wanted):
+        raise ValueError("Protocol 'devkit' has no motion ranges; use protocol 'fgfa'.")
+
+    extra: dict[str, float] = {}
+    if protocol == "coco":
+        ap, extra = coco_average_precision(ground_truth, detections)
+        positives, share = _count_positives(ground_truth, ALL_BOXES)
+        results = [RangeResult(ALL_BOXES, ap, positives, share)]
+    else:
+        if protocol == "fgfa":
+            wanted = [*MOTION_RANGES, *wanted]
+        results = _evaluate_ranges(
+            ground_truth, detections, [ALL_BOXES, *wanted], protocol, progress
+        )
+    return EvaluationResult(
+        protocol=protocol,
+        class_names=tuple(ground_truth.class_names),
+        ranges=tuple(results),
+        num_frames=ground_truth.num_frames,
+        num_detections=len(detections),
+        extra=extra,
+    )
+
+
+def _evaluate_ranges(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    ranges: Sequence[EvaluationRange],
+    protocol: str,
+    progress: bool,
+) -> list[RangeResult]:
+    ground_truth = ground_truth.sorted_by_frame()
+    detections = detections.sorted_by_frame()
+    if protocol == "fgfa" and ground_truth.motion_iou is not None:
+        motions = list(dict.fromkeys(r.motion for r in ranges))
+        matches = match_detections(ground_truth, detections, motions, progress)
+    else:
+        motions = [ANY_MOTION]  # without motion values FGFA's rule is the devkit's
+        matches = match_detections(ground_truth, detections, None, progress)
+
+    by_class = _rows_by_class_and_score(detections, len(ground_truth.class_names))
+    results = []
+    for wanted in ranges:
+        if wanted.motion not in motions:
+            nothing = np.full(len(ground_truth.class_names), np.nan)
+            results.append(
+                RangeResult(
+                    wanted,
+                    nothing,
+                    np.zeros(len(nothing), dtype=np.int64),
+                    float("nan"),
+                    ground_truth.motion_note,
+                )
+            )
+            continue
+        weights = matches.false_positive[motions.index(wanted.motion)]
+        results.append(
+            _evaluate_range(ground_truth, detections, matches, weights, by_class, wanted)
+        )
+    return results
+
+
+def _evaluate_range(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    matches: Matches,
+    weights: np.ndarray,
+    rows_by_class: Sequence[np.ndarray],
+    wanted: EvaluationRange,
+) -> RangeResult:
+    positives, share = _count_positives(ground_truth, wanted)
+    # The last entry answers for row -1, the detections that are not matched.
+    counts_as_hit = np.append(_boxes_to_find(ground_truth, wanted), False)
+    low, high = wanted.area
+    ap = np.empty(len(rows_by_class))
+    for class_id, rows in enumerate(rows_by_class):
+        false_positive = weights[rows]
+        if wanted.area != ANY_AREA:
+            area = inclusive_area(detections.boxes[rows])
+            false_positive = np.where((area >= low) & (area <= high), false_positive, 0.0)
+        ap[class_id] = average_precision(
+            counts_as_hit[matches.boxes[rows]], false_positive, int(positives[class_id])
+        )
+    return RangeResult(wanted, ap, positives, share)
+
+
+def _boxes_to_find(ground_truth: GroundTruth, wanted: EvaluationRange) -> np.ndarray:
+    """Return which boxes are positives of a range, [G]."""
+    area = inclusive_area(ground_truth.boxes)
+    selected = ~ground_truth.ignored & (area >= wanted.area[0]) & (area <= wanted.area[1])
+    motion = ground_truth.motion_iou
+    if motion is not None:  # without motion IoUs only ranges over any motion get here
+        selected &= (motion >= wanted.motion[0]) & (motion <= wanted.motion[1])
+    return selected
+
+
+def _count_positives(
+    ground_truth: GroundTruth, wanted: EvaluationRange
+) -> tuple[np.ndarray, float]:
+    """Return the positives of each class, [K], and their share of all boxes."""
+    selected = _boxes_to_find(ground_truth, wanted)
+    positives = np.bincount(ground_truth.classes[selected], minlength=len(ground_truth.class_names))
+    total = int((~ground_truth.ignored).sum())
+    return positives, float(selected.sum() / total) if total else float("nan")
+
+
+def _rows_by_class_and_score(detections: Detections, num_classes: int) -> list[np.ndarray]:
+    """Return the rows of each class by falling score, equal scores in the order given."""
+    result = []
+    for class_id in range(num_classes):
+        rows = np.flatnonzero(detections.classes == class_id)
+        order = np.argsort(-detections.scores[rows], kind="stable")
+        result.append(rows[order])
+    return result

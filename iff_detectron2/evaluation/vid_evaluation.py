@@ -1,0 +1,240 @@
+"""Detectron2 evaluator of video object detection."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from .arrays import Detections, find_bad_detection
+from .dataset_ground_truth import ground_truth_from_dicts
+from .prediction_files import open_atomically, write_predictions_json, write_predictions_text
+from .protocols import PROTOCOLS, EvaluationResult, evaluate_detections
+from .report import format_result, result_to_json
+
+FRAMES_WORTH_A_PROGRESS_BAR = 10_000
+
+FramePrediction = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+
+
+class VIDEvaluator(DatasetEvaluator):
+    """Mean average precision of video object detection, by the protocol of choice.
+
+    Works on every dataset registered with Detectron2. Motion ranges (`fgfa`) need annotations
+    with `track_id` in frames with `video_id` and `frame_index`; without them they are reported
+    as unavailable.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        protocol: str = "fgfa",
+        output_dir: str | Path | None = None,
+        *,
+        area_ranges: bool = False,
+        motion_iou_file: str | Path | None = None,
+        allow_partial: bool = False,
+        distributed: bool = True,
+        task: str = "bbox",
+    ) -> None:
+        """Read the ground truth, so that an unusable dataset fails before inference.
+
+        Args:
+            dataset_name: a registered dataset with `thing_classes` in its metadata.
+            protocol: "fgfa" (the paper's), "devkit" or "coco".
+            output_dir: folder for `predictions.json` (COCO-style results with video and frame),
+                `predictions.txt` (FGFA's form), `results.json` and `results.txt`.
+            area_ranges: also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels.
+            motion_iou_file: FGFA's .mat for ImageNet VID val; else motion IoU comes from tracks.
+            allow_partial: count frames that were not processed as frames without detections,
+                instead of raising.
+            distributed: gather the predictions of all processes; False evaluates this process's.
+            task: key of the results. `DatasetEvaluators` refuses two evaluators with the same
+                key, so beside `COCOEvaluator`, which takes "bbox", give another.
+
+        Raises:
+            ValueError: for an unknown protocol, or an unusable dataset, naming the image_id.
+        """
+        if protocol not in PROTOCOLS:
+            raise ValueError(
+                f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}."
+            )
+        if motion_iou_file is not None and protocol != "fgfa":
+            raise ValueError(f"motion_iou_file is for protocol 'fgfa', not {protocol!r}.")
+        self._logger = logging.getLogger(__name__)
+        self._dataset_name = dataset_name
+        self._protocol = protocol
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._area_ranges = area_ranges
+        self._allow_partial = allow_partial
+        self._distributed = distributed
+        self._task = task
+
+        metadata = MetadataCatalog.get(dataset_name)
+        dataset_dicts = DatasetCatalog.get(dataset_name)
+        if not dataset_dicts:
+            raise ValueError(f"Dataset {dataset_name!r} has no frames to evaluate.")
+        class_names = metadata.get("thing_classes")
+        if not class_names:
+            raise ValueError(f"Dataset {dataset_name!r} has no `thing_classes` in its metadata.")
+        self._ground_truth = ground_truth_from_dicts(
+            dataset_dicts, class_names, motion_iou_file, with_motion=protocol == "fgfa"
+        )
+        self._category_ids = _category_ids(metadata, len(class_names))
+        keys = ("image_id", "video_id", "frame_index")
+        self._frames = [{k: r[k] for k in keys if k in r} for r in dataset_dicts]
+        self._row_of_image = {frame["image_id"]: row for row, frame in enumerate(self._frames)}
+        if len(self._row_of_image) != len(self._frames):
+            raise ValueError(
+                f"Dataset {dataset_name!r} has {len(self._frames)} frames, but only "
+                f"{len(self._row_of_image)} different image_ids; each frame needs its own."
+            )
+        self._predictions: list[FramePrediction] = []
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        self._predictions = []
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Keep the detections of some frames as arrays.
+
+        Args:
+            inputs: mapped samples with `image_id`.
+            outputs: one dict a sample, whose `instances` has `pred_boxes` (XYXY in pixels of the
+                original image), `scores` and `pred_classes`.
+
+        Raises:
+            ValueError: if a frame is not of the dataset, or a detection cannot be scored.
+        """
+        for sample, output in zip(inputs, outputs, strict=True):
+            image_id = sample["image_id"]
+            if image_id not in self._row_of_image:
+                raise ValueError(
+                    f"image_id {image_id!r} is not in dataset {self._dataset_name!r}; the test "
+                    "loader must be of the dataset that is evaluated."
+                )
+            instances = output["instances"].to("cpu")
+            boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
+            scores = instances.scores.numpy().astype(np.float32)
+            classes = instances.pred_classes.numpy().astype(np.int32)
+            bad = find_bad_detection(boxes, scores, classes, len(self._ground_truth.class_names))
+            if bad is not None:
+                raise ValueError(f"image_id {image_id!r}: detection {bad[0]}: {bad[1]}.")
+            self._predictions.append((self._row_of_image[image_id], boxes, scores, classes))
+
+    def evaluate(self) -> OrderedDict[str, OrderedDict[str, float]] | None:
+        """Score what all processes have seen, save it, and log the table.
+
+        Returns:
+            {task: {metric: percent}} in the main process, None in the others. Metrics are
+            `mAP50`, `AP50-<class>`, for `fgfa` also `mAP50-slow`, `-medium`, `-fast`, for `coco`
+            also COCO's own; nan for what has no positives or is unavailable.
+
+        Raises:
+            ValueError: if frames of the dataset were not processed, unless `allow_partial`.
+        """
+        if self._distributed:
+            gathered = comm.gather(_concatenate(self._predictions), dst=0)
+            if not comm.is_main_process():
+                return None
+        else:
+            gathered = [_concatenate(self._predictions)]
+        detections = self._merge(gathered)
+        progress = len(self._frames) >= FRAMES_WORTH_A_PROGRESS_BAR
+        if self._output_dir is not None:
+            # Before scoring: what took longest to compute is safe first.
+            self._save_predictions(self._output_dir, detections, progress)
+        result = evaluate_detections(
+            self._ground_truth,
+            detections,
+            self._protocol,
+            area_ranges=self._area_ranges,
+            progress=progress,
+        )
+        table = format_result(result, self._dataset_name)
+        self._logger.info("Evaluation results for %s:\n%s", self._task, table)
+        if self._output_dir is not None:
+            self._save_result(self._output_dir, result, table)
+        return OrderedDict({self._task: result.metrics()})
+
+    def _merge(self, gathered: Sequence[tuple[np.ndarray, ...]]) -> Detections:
+        """Join the processes' predictions in the order of the dataset, each frame once.
+
+        The order makes the result the same for any number of processes, ties included.
+        """
+        frames, counts, boxes, scores, classes = (
+            np.concatenate(parts) for parts in zip(*gathered, strict=True)
+        )
+        processed, first = np.unique(frames, return_index=True)
+        if len(processed) < len(frames):
+            self._logger.info(
+                "%d frames were processed more than once; the first result of each counts.",
+                len(frames) - len(processed),
+            )
+        self._check_complete(processed)
+        is_first = np.zeros(len(frames), dtype=bool)
+        is_first[first] = True
+        keep = np.repeat(is_first, counts)
+        return Detections(
+            frames=np.repeat(frames, counts)[keep],
+            boxes=boxes[keep],
+            scores=scores[keep],
+            classes=classes[keep],
+        ).sorted_by_frame()
+
+    def _check_complete(self, processed: np.ndarray) -> None:
+        missing = np.setdiff1d(np.arange(len(self._frames)), processed, assume_unique=True)
+        if not missing.size:
+            return
+        message = (
+            f"{missing.size} of {len(self._frames)} frames of {self._dataset_name!r} were not "
+            f"processed, first image_id {self._frames[missing[0]]['image_id']!r}"
+        )
+        if not self._allow_partial:
+            raise ValueError(
+                f"{message}; evaluate the whole dataset, or pass allow_partial=True to count "
+                "them as frames without detections."
+            )
+        self._logger.warning("%s; they count as frames without detections.", message)
+
+    def _save_predictions(self, folder: Path, detections: Detections, progress: bool) -> None:
+        write_predictions_json(
+            folder / "predictions.json", detections, self._frames, self._category_ids, progress
+        )
+        write_predictions_text(folder / "predictions.txt", detections, self._frames, progress)
+
+    def _save_result(self, folder: Path, result: EvaluationResult, table: str) -> None:
+        content = {"dataset": self._dataset_name, **result_to_json(result)}
+        with open_atomically(folder / "results.json") as stream:
+            json.dump(content, stream, indent=2, allow_nan=False)
+            stream.write("\n")
+        with open_atomically(folder / "results.txt") as stream:
+            stream.write(table)
+
+
+def _category_ids(metadata: Any, num_classes: int) -> list[int]:
+    """Return the dataset's own category ids; contiguous ids from 0 where it has none."""
+    to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
+    if to_contiguous is None:
+        return list(range(num_classes))
+    return sorted(to_contiguous, key=to_contiguous.__getitem__)
+
+
+def _concatenate(predictions: Sequence[FramePrediction]) -> tuple[np.ndarray, ...]:
+    """Join frames into arrays: frame rows, detections a frame, boxes, scores, classes."""
+    rows, boxes, scores, classes = zip(*predictions, strict=True) if predictions else ((),) * 4
+    return (
+        np.array(rows, dtype=np.int64),
+        np.array([len(values) for values in scores], dtype=np.int64),
+        np.concatenate([np.empty((0, 4), dtype=np.float32), *boxes]),
+        np.concatenate([np.empty(0, dtype=np.float32), *scores]),
+        np.concatenate([np.empty(0, dtype=np.int32), *classes]),
+    )
