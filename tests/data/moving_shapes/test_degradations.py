@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_runs_are_brief_apart_and_as_frequent_as_asked(severity: float) -> None:
     assert share == pytest.approx(0.31 * severity, abs=0.06 * severity)
     assert {run.length for run in runs} == {1, 2, 3, 4, 5}
     assert {run.kind for run in runs} == set(OBJECT_KINDS)
-    for before, after in zip(runs, runs[1:], strict=False):
+    for before, after in itertools.pairwise(runs):
         assert after.start > before.start + before.length
 
 

@@ -1,0 +1,17 @@
+"""MovingShapes: a generated video detection set in the layout of ImageNet VID."""
+
+from .classes import MOVING_SHAPES_CLASSES
+from .generate import generate_moving_shapes
+from .lists import train_frame_indices, train_list_lines, val_list_lines
+from .options import MovingShapesOptions
+from .storage import find_complete
+
+__all__ = [
+    "MOVING_SHAPES_CLASSES",
+    "MovingShapesOptions",
+    "find_complete",
+    "generate_moving_shapes",
+    "train_frame_indices",
+    "train_list_lines",
+    "val_list_lines",
+]

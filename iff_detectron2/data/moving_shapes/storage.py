@@ -1,0 +1,132 @@
+"""What of a dataset folder belongs to the generator, and whether it is complete."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from .casting import SPLITS, video_folder
+from .options import MovingShapesOptions
+
+VERSION = 1  # of the generator: raise it whenever the same options make other bytes
+MARKER = "moving_shapes.json"
+CONTACT_SHEET = "contact_sheet.png"
+LISTS = {"train": "VID_train_15frames.txt", "val": "VID_val_videos.txt"}
+_FILE_NAMES = {"Data": r"\d{6}\.JPEG", "Annotations": r"\d{6}\.xml"}
+
+
+def list_path(root: Path, split: str) -> Path:
+    """Path of the list of a split."""
+    return root / "ImageSets" / LISTS[split]
+
+
+def read_marker(root: Path) -> dict[str, Any] | None:
+    """Read the completion marker; None if there is none."""
+    path = root / MARKER
+    if not path.is_file():
+        return None
+    try:
+        marker = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); remove it and try again") from error
+    if not isinstance(marker, dict) or marker.get("generator") != "MovingShapes":
+        raise ValueError(f"{path} was not written by this generator; choose another folder")
+    return marker
+
+
+def find_complete(root: Path, options: MovingShapesOptions) -> dict[str, Any] | None:
+    """The marker of a complete set made with the same options, else None.
+
+    Args:
+        root: dataset root.
+        options: the options asked for.
+
+    Returns:
+        The marker's content, or None where nothing, something else or a damaged set lies there.
+    """
+    marker = read_marker(root)
+    if marker is None or not _same_options(marker, options):
+        return None
+    for split in SPLITS:
+        if options.num_videos(split) and not list_path(root, split).is_file():
+            return None
+        last = options.video_length(split) - 1
+        for index in range(options.num_videos(split)):
+            folder = video_folder(split, index)
+            if not (root / "Data" / "VID" / folder / f"{last:06d}.JPEG").is_file():
+                return None
+            if not (root / "Annotations" / "VID" / folder / f"{last:06d}.xml").is_file():
+                return None
+    return marker
+
+
+def check_writable(root: Path, options: MovingShapesOptions, *, overwrite: bool) -> None:
+    """Refuse to write over another set, or over files that the generator did not make.
+
+    Raises:
+        NotADirectoryError: the root or a folder in the way is a file.
+        FileExistsError: the folder holds another set, or somebody else's files of these names.
+    """
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(f"{root} is a file; give a folder for the dataset")
+    marker = read_marker(root)
+    if marker is not None and not overwrite and not _same_options(marker, options):
+        raise FileExistsError(
+            f"{root} holds a MovingShapes set made with other options "
+            f"({_differences(marker, options)}); choose another folder or ask to overwrite it"
+        )
+    own_list = False
+    for split in SPLITS:
+        path = list_path(root, split)
+        if not path.exists():
+            continue
+        start = f"{split}/moving_shapes_{split}_"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if not all(line.startswith(start) for line in lines):
+            raise FileExistsError(
+                f"{path} lists videos that this generator did not make; choose another folder"
+            )
+        own_list = True
+    if (root / CONTACT_SHEET).exists() and marker is None and not own_list:
+        raise FileExistsError(
+            f"{root / CONTACT_SHEET} was not written by this generator; choose another folder"
+        )
+
+
+def remove_own_files(root: Path) -> None:
+    """Remove a set that the generator wrote, whole or in part, and nothing else.
+
+    The marker goes first, so that an interrupted removal leaves no set that looks complete.
+    """
+    (root / MARKER).unlink(missing_ok=True)
+    (root / CONTACT_SHEET).unlink(missing_ok=True)
+    for split in SPLITS:
+        list_path(root, split).unlink(missing_ok=True)
+        for kind, file_name in _FILE_NAMES.items():
+            parent = root / kind / "VID" / split
+            for folder in sorted(parent.glob(f"moving_shapes_{split}_*")):
+                if not re.fullmatch(rf"moving_shapes_{split}_\d{{8}}", folder.name):
+                    continue
+                if folder.is_symlink() or not folder.is_dir():
+                    continue
+                for file in folder.iterdir():
+                    if re.fullmatch(file_name, file.name) and file.is_file():
+                        file.unlink()
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _same_options(marker: dict[str, Any], options: MovingShapesOptions) -> bool:
+    return marker.get("version") == VERSION and marker.get("options") == options.to_json()
+
+
+def _differences(marker: dict[str, Any], options: MovingShapesOptions) -> str:
+    old, new = marker.get("options"), options.to_json()
+    if not isinstance(old, dict):
+        return "its options are not readable"
+    changes = [f"{k}: {old.get(k)}, not {v}" for k, v in new.items() if old.get(k) != v]
+    if marker.get("version") != VERSION:
+        changes.append(f"generator version: {marker.get('version')}, not {VERSION}")
+    return "; ".join(changes)
