@@ -1,0 +1,19 @@
+"""`iff-detectron2 env`: the versions report for bug reports."""
+
+from __future__ import annotations
+
+import argparse
+
+from iff_detectron2.utils.collect_env import collect_env_report
+
+HELP = "print the versions of system, libraries and GPU, as a bug report needs them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: the verb has no options."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    print(collect_env_report())
+    return 0
