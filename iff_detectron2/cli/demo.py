@@ -1,0 +1,208 @@
+"""The verb `demo`: a small IFF-Net from nothing to pictures of what it detects."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+HELP = "generate MovingShapes, train a small IFF-Net, evaluate it and draw what it does"
+
+CONFIG = Path(__file__).parents[2] / "configs" / "MovingShapes" / "iff_net_C.yaml"
+SHOWN_OFFSETS = (-5, -3, -1, 1, 3, 5)
+SCORE_THRESHOLD = 0.5
+
+logger = logging.getLogger("iff_detectron2.demo")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("--config-file", default=str(CONFIG), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="%(default)s")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the whole demo; what is done already is kept, so an interrupted demo goes on."""
+    # Importing the models takes seconds, which `--help` should not.
+    from iff_detectron2.data.moving_shapes import MovingShapesOptions, generate_moving_shapes
+    from iff_detectron2.data.moving_shapes import find_complete as find_complete_set
+
+    if not Path(args.config_file).is_file():
+        raise FileNotFoundError(
+            f"{args.config_file} does not exist; run the demo in a checkout of the repository or "
+            "name a config with --config-file"
+        )
+    start = time.monotonic()
+    output: Path = args.output
+    output.mkdir(parents=True, exist_ok=True)
+    root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "moving_shapes"
+    print(f"[1/3] MovingShapes in {root}", flush=True)
+    if find_complete_set(root, MovingShapesOptions()) is None:
+        generate_moving_shapes(root)
+    print(f"[2/3] Training and evaluation in {output / 'training'}", flush=True)
+    cfg, model, dataset = _train(args.config_file, output / "training", args.opts)
+    print("[3/3] Pictures", flush=True)
+    inference = output / "training" / "inference" / dataset
+    pictures = draw_results(cfg, model, dataset, inference, output)
+    shutil.copy(root / "contact_sheet.png", output / "data.png")
+    print((output / "metrics.txt").read_text(encoding="utf-8"))
+    print(f"Done in {time.monotonic() - start:.0f} s. Look at")
+    for title, path in {"the data": output / "data.png", **pictures}.items():
+        print(f"  {title:<28} {path}")
+    return 0
+
+
+def _train(config_file: str, output_dir: Path, opts: Sequence[str]) -> tuple[Any, Any, str]:
+    """Train (or resume) and evaluate; returns config, model in evaluation mode, test set."""
+    from detectron2.engine import default_setup
+
+    from iff_detectron2.engine import VideoTrainer, load_config
+
+    cfg = load_config(config_file, ["OUTPUT_DIR", str(output_dir), *opts])
+    default_setup(cfg, argparse.Namespace(config_file=config_file, opts=list(opts)))
+    trainer = VideoTrainer(cfg)
+    trainer.resume_or_load(resume=True)
+    dataset = cfg.DATASETS.TEST[0]
+    if trainer.start_iter < cfg.SOLVER.MAX_ITER:
+        trainer.train()
+    if not (output_dir / "inference" / dataset / "results.json").is_file():
+        VideoTrainer.test(cfg, trainer.model)
+    return cfg, trainer.model.eval(), dataset
+
+
+def draw_results(
+    cfg: Any, model: Any, dataset: str, inference: Path, output: Path
+) -> dict[str, Path]:
+    """Draw the annotated video, the alignment panel, the curves, and copy the metrics.
+
+    Args:
+        cfg: config of the model.
+        model: a video detector in evaluation mode.
+        dataset: test set that was evaluated.
+        inference: folder where `VIDEvaluator` left its files.
+        output: folder for the pictures.
+
+    Returns:
+        Titles and paths of what was written.
+    """
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    from iff_detectron2.utils.plots import plot_metric_bars, plot_training_curves
+
+    dicts = DatasetCatalog.get(dataset)
+    names = MetadataCatalog.get(dataset).thing_classes
+    paths = {
+        "metrics (text)": output / "metrics.txt",
+        "metrics (JSON)": output / "metrics.json",
+        "mAP50 by motion": output / "metrics.png",
+        "training curve": output / "training_curve.png",
+        "annotated video": output / "video.mp4",
+        "feature flow and alignment": output / "alignment.png",
+    }
+    shutil.copy(inference / "results.txt", paths["metrics (text)"])
+    shutil.copy(inference / "results.json", paths["metrics (JSON)"])
+    results = json.loads(paths["metrics (JSON)"].read_text(encoding="utf-8"))
+    run_name = Path(cfg.OUTPUT_DIR).name
+    plot_metric_bars({run_name: results["bbox"]}, paths["mAP50 by motion"])
+    plot_training_curves(Path(cfg.OUTPUT_DIR) / "metrics.json", paths["training curve"])
+    write_annotated_video(
+        dicts, inference / "predictions.json", names, paths["annotated video"], num_videos=4
+    )
+    write_alignment_panel(cfg, model, dataset, dicts, names, paths["feature flow and alignment"])
+    return paths
+
+
+def _videos(dicts: Sequence[dict]) -> dict[str, list[dict]]:
+    videos: dict[str, list[dict]] = {}
+    for record in dicts:
+        videos.setdefault(record["video_id"], []).append(record)
+    return videos
+
+
+def write_annotated_video(
+    dicts: Sequence[dict], predictions: Path, names: Sequence[str], path: Path, *, num_videos: int
+) -> None:
+    """Write saved detections (solid) and ground truth (dashed) of the first videos as one film.
+
+    Args:
+        dicts: dataset dicts of the evaluated set.
+        predictions: `predictions.json` of `VIDEvaluator`.
+        names: class names.
+        path: video file to write.
+        num_videos: videos to show, one after the other.
+    """
+    from iff_detectron2.utils.drawing import draw_detections
+    from iff_detectron2.utils.video_io import VideoWriter
+
+    detections: dict[int, list[dict]] = {}
+    for detection in json.loads(predictions.read_text(encoding="utf-8")):
+        detections.setdefault(detection["image_id"], []).append(detection)
+    shown = [record for frames in list(_videos(dicts).values())[:num_videos] for record in frames]
+    with VideoWriter(path, fps=12) as writer:
+        for record in shown:
+            found = detections.get(record["image_id"], [])
+            boxes = np.array([d["bbox"] for d in found], dtype=np.float64).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            writer.write(
+                draw_detections(
+                    cv2.imread(record["file_name"]),
+                    boxes,
+                    np.array([d["score"] for d in found]),
+                    np.array([d["category_id"] for d in found], dtype=int),
+                    names,
+                    score_threshold=SCORE_THRESHOLD,
+                    gt_boxes=np.array([a["bbox"] for a in record["annotations"]]).reshape(-1, 4),
+                    scale=3,
+                    caption=f"{record['video_id']}  {record['frame_index']}",
+                )
+            )
+
+
+def _fastest_video(dicts: Sequence[dict]) -> list[dict]:
+    """The video whose objects' centres move furthest a frame, to show flow at its clearest."""
+
+    def motion(frames: list[dict]) -> float:
+        centres: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for record in frames:
+            for a in record["annotations"]:
+                centre = np.add(a["bbox"][:2], a["bbox"][2:]) / 2
+                centres.setdefault(a["track_id"], []).append((record["frame_index"], centre))
+        steps = [
+            np.linalg.norm(b - a) / (t - s)
+            for track in centres.values()
+            for (s, a), (t, b) in zip(track, track[1:])
+        ]
+        return float(np.mean(steps)) if steps else 0.0
+
+    return max(_videos(dicts).values(), key=motion)
+
+
+def write_alignment_panel(
+    cfg: Any, model: Any, dataset: str, dicts: Sequence[dict], names: Sequence[str], path: Path
+) -> None:
+    """Draw the alignment of some neighbours with the middle frame of a fast video (cf. Fig. 6)."""
+    from iff_detectron2.data import VIDDatasetMapper
+    from iff_detectron2.engine.alignment import alignment_rows
+    from iff_detectron2.utils.panel import alignment_panel
+
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.VIDEO.STREAMING = False
+    mapper = VIDDatasetMapper(cfg, is_train=False, dataset_names=(dataset,))
+    frames = _fastest_video(dicts)
+    record = frames[len(frames) // 2]
+    name = f"{Path(record['video_id']).name}  {record['frame_index']}"
+    rows = alignment_rows(model, mapper(record), SHOWN_OFFSETS, name=name)
+    picture = alignment_panel(rows, names, score_threshold=SCORE_THRESHOLD)
+    if not cv2.imwrite(str(path), picture):
+        raise OSError(f"cannot write {path}")

@@ -1,0 +1,64 @@
+"""Loads checkpoints without running what a stranger may have put into them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
+
+# What the pickled checkpoints of Detectron2's model zoo are made of.
+_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array or dict")
+
+
+class VideoCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, except that it reads arrays and plain containers only.
+
+    `.pth` files are read by torch with `weights_only`, its default from 2.6 on; `.pkl` files of the
+    model zoo by an unpickler that knows arrays and containers and nothing else.
+    """
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.endswith(".pkl"):
+            try:
+                return super()._load_file(filename)
+            except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+                raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+        try:
+            with PathManager.open(filename, "rb") as f:
+                data = _ArrayUnpickler(f, encoding="latin1").load()
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+        if "model" in data and "__author__" in data:
+            return data
+        weights = data.get("blobs", data)
+        weights = {k: v for k, v in weights.items() if not k.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        names = len(self.model.state_dict())
+        if names and incompatible is not None and len(incompatible.missing_keys) >= names:
+            raise ValueError(
+                "the checkpoint has no weight of this model: is it of another model? "
+                f"Its first names are {sorted(incompatible.unexpected_keys)[:3]}; "
+                "check MODEL.WEIGHTS and the config"
+            )
+        return incompatible

@@ -1,0 +1,39 @@
+"""From command-line arguments to a frozen config, with its datasets registered."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_setup
+
+from iff_detectron2.config import add_iff_config
+from iff_detectron2.data import register_from_specs
+
+
+def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
+    """Reads a config file, applies `KEY VALUE` overrides and registers its datasets.
+
+    Without a GPU the device falls back to the CPU, so that every config runs everywhere.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        KeyError: for a key that does not exist.
+    """
+    cfg = get_cfg()
+    add_iff_config(cfg)
+    cfg.merge_from_file(config_file)
+    cfg.merge_from_list(opts or [])
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    cfg.freeze()
+    register_from_specs(cfg.DATASETS.REGISTER)
+    return cfg
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Detectron2's usual set-up of a training script: config, logger, output folder, seed."""
+    cfg = load_config(args.config_file, args.opts)
+    default_setup(cfg, args)
+    return cfg

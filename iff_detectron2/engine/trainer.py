@@ -1,0 +1,82 @@
+"""Detectron2's default trainer with the loaders, evaluator and hook that video needs."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, create_ddp_model
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.utils import comm
+from torch.utils.data import DataLoader
+
+from iff_detectron2.data import VIDDatasetMapper, VideoInferenceSampler
+from iff_detectron2.evaluation import VIDEvaluator
+
+from .checkpoint import VideoCheckpointer
+from .hooks import AlignmentLossHook
+
+
+class VideoTrainer(DefaultTrainer):
+    """Trains and evaluates detectors on video datasets, on any number of GPUs or CPU processes."""
+
+    def __init__(self, cfg) -> None:
+        # Not the parent's constructor: it binds DDP to a GPU and loads checkpoints unchecked.
+        TrainerBase.__init__(self)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        device_ids = [comm.get_local_rank()] if model.device.type == "cuda" else None
+        model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = trainer(model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = VideoCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase | None]:
+        hooks = super().build_hooks()
+        # The writers come last, so that they see what this hook logs.
+        position = len(hooks) - 1 if comm.is_main_process() else len(hooks)
+        hooks.insert(position, AlignmentLossHook(self.cfg.MODEL.IFF.TRL.WARMUP_ITERS))
+        return hooks
+
+    @classmethod
+    def build_train_loader(cls, cfg) -> Any:
+        return build_detection_train_loader(cfg, mapper=VIDDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name: str) -> DataLoader:
+        dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
+        return build_detection_test_loader(
+            dicts,
+            mapper=VIDDatasetMapper(cfg, is_train=False, dataset_names=(dataset_name,)),
+            sampler=VideoInferenceSampler(dicts),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name: str) -> DatasetEvaluator:
+        output_dir = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
+        evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
+        if evaluator_type == "vid":
+            return VIDEvaluator(
+                dataset_name, protocol=cfg.TEST.VIDEO.PROTOCOL, output_dir=output_dir
+            )
+        if evaluator_type == "coco":
+            return COCOEvaluator(dataset_name, output_dir=output_dir)
+        raise ValueError(
+            f"dataset {dataset_name!r} has evaluator_type {evaluator_type!r}; 'vid' and 'coco' are "
+            "known. Set it in MetadataCatalog or override VideoTrainer.build_evaluator."
+        )

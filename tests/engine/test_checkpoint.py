@@ -1,0 +1,77 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from toy_models import build, tiny_cfg
+from torch import nn
+
+from iff_detectron2.engine import VideoCheckpointer
+
+
+class Harmful:
+    """What a stranger could put into a checkpoint."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, suffix):
+    evidence = tmp_path / "evidence"
+    path = tmp_path / f"model{suffix}"
+    content = {"model": {"weight": Harmful(str(evidence))}, "__author__": "x"}
+    if suffix == ".pth":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=f"cannot read the checkpoint .*model{suffix}"):
+        VideoCheckpointer(nn.Linear(2, 2)).load(str(path))
+    assert not evidence.exists()
+
+
+def test_model_zoo_pickles_load(tmp_path):
+    path = tmp_path / "model.pkl"
+    weights = {"weight": np.full((2, 3), 0.5, np.float32), "bias": np.arange(2, dtype=np.float32)}
+    path.write_bytes(pickle.dumps({"model": weights, "__author__": "zoo"}, protocol=2))
+    model = nn.Linear(3, 2)
+    VideoCheckpointer(model).load(str(path))
+    assert model.weight.tolist() == [[0.5] * 3] * 2
+    assert model.bias.tolist() == [0, 1]
+
+
+def test_backbone_weights_by_detectron2s_names_load(tmp_path):
+    """The zoo's ImageNet files name a ResNet's weights without the prefix of the backbone."""
+    model = build(tiny_cfg())
+    weights = {
+        name.removeprefix("backbone."): np.full(tuple(p.shape), 0.25, np.float32)
+        for name, p in model.named_parameters()
+        if name.startswith("backbone.") and "reduction" not in name
+    }
+    path = tmp_path / "R.pkl"
+    content = {"model": weights, "__author__": "zoo", "matching_heuristics": True}
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    before = model.backbone.reduction.weight.clone()
+    VideoCheckpointer(model).load(str(path))
+    assert (model.backbone.stem.conv1.weight == 0.25).all()
+    assert (model.backbone.res5[0].conv3.weight == 0.25).all()
+    assert torch.equal(model.backbone.reduction.weight, before)
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"model": nn.Linear(2, 2).state_dict()}, path)
+    with pytest.raises(ValueError, match="is it of another model"):
+        VideoCheckpointer(nn.Sequential(nn.Conv2d(1, 1, 1))).load(str(path))
+
+
+def test_cut_file_is_named(tmp_path):
+    path = tmp_path / "cut.pth"
+    torch.save({"model": nn.Linear(20, 20).state_dict()}, path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"cut\.pth"):
+        VideoCheckpointer(nn.Linear(20, 20)).load(str(path))

@@ -1,0 +1,129 @@
+"""The rules of the house that a machine can hold: who imports whom, and what importing does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "iff_detectron2"
+BASE = {"structures", "utils"}
+MAY_IMPORT = {
+    "structures": set(),
+    "utils": set(),
+    "kernels": set(),
+    "layers": {"kernels"},
+    "modeling": {"layers", *BASE},
+    "data": set(BASE),
+    "evaluation": {"data", *BASE},
+    "postprocessing": set(BASE),
+    "engine": {"kernels", "layers", "modeling", "data", "evaluation", "postprocessing", *BASE},
+}
+MAY_IMPORT["cli"] = {"engine", *MAY_IMPORT["engine"]}
+
+
+def imported_modules(path: Path, package: str):
+    """Absolute names of all modules that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+            module = ".".join([*parent, node.module or ""] if node.level else [node.module])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def files():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path, ".".join(["iff_detectron2", *path.relative_to(PACKAGE).parent.parts])
+    for path in sorted((ROOT / "kernels").glob("*.py")):
+        yield path, "iff_detectron2.kernels"
+
+
+def test_imports_go_one_way():
+    wrong = []
+    for path, package in files():
+        room = package.split(".")[1] if "." in package else None
+        if room is None:
+            continue
+        for module in imported_modules(path, package):
+            parts = module.split(".")
+            if parts[0] == "iff_detectron2" and len(parts) > 1 and parts[1] in MAY_IMPORT:
+                if parts[1] not in {room, *MAY_IMPORT[room]}:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong
+
+
+def test_only_kernels_import_triton():
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path, package in files()
+        if package != "iff_detectron2.kernels"
+        and any(module.split(".")[0] == "triton" for module in imported_modules(path, package))
+    ]
+    assert not wrong
+
+
+def test_layers_and_postprocessing_do_without_detectron2():
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path, package in files()
+        if package.split(".")[-1] in ("layers", "postprocessing")
+        and any(m.split(".")[0] == "detectron2" for m in imported_modules(path, package))
+    ]
+    assert wrong in ([], ["iff_detectron2/postprocessing/seq_nms.py"])
+
+
+def run_python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+def test_importing_registers_and_does_nothing_else():
+    code = """
+import builtins, torch
+def no_cuda(*a, **k): raise AssertionError("importing asks for a GPU")
+torch.cuda.is_available = torch.cuda._lazy_init = no_cuda
+import detectron2.data, detectron2.modeling, detectron2.evaluation
+import iff_detectron2
+from detectron2.modeling import META_ARCH_REGISTRY, BACKBONE_REGISTRY, ROI_HEADS_REGISTRY
+META_ARCH_REGISTRY.get("VideoGeneralizedRCNN")
+BACKBONE_REGISTRY.get("build_dilated_resnet_backbone")
+ROI_HEADS_REGISTRY.get("RFCNROIHeads")
+from detectron2.data import DatasetCatalog
+assert {"imagenet_vid_train", "imagenet_vid_val", "imagenet_det_30cls_train",
+        "moving_shapes_train", "moving_shapes_val"} <= set(DatasetCatalog.list())
+import sys
+assert "triton" not in {m for m in sys.modules if m.startswith("iff_detectron2.kernels.")}
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_missing_detectron2_says_how_to_install_it():
+    code = """
+import importlib.util, sys
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find_spec(name, *a)
+import iff_detectron2
+"""
+    result = run_python(code)
+    assert result.returncode != 0
+    assert "ImportError: iff_detectron2 needs detectron2" in result.stderr
+    assert "make setup" in result.stderr
+
+
+def test_train_net_stays_a_script():
+    assert len((ROOT / "train_net.py").read_text(encoding="utf-8").splitlines()) < 90
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+def test_configs_say_what_they_are(config):
+    head = config.read_text(encoding="utf-8").splitlines()[0]
+    assert head.startswith("# ")
+    if not config.name.startswith("Base"):
+        assert f"--config-file {config.relative_to(ROOT)}" in head
