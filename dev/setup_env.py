@@ -29,8 +29,8 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], check=True)
 
 
-def can_import_detectron2(python: str | Path) -> bool:
-    probe = [str(python), "-c", "import detectron2.config"]
+def can_import(python: str | Path, module: str) -> bool:
+    probe = [str(python), "-c", f"import {module}"]
     return subprocess.run(probe, capture_output=True, cwd=tempfile.gettempdir()).returncode == 0
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--detectron2", default="", help="pip requirement or path of a checkout")
     args = parser.parse_args()
     args.venv = args.venv.absolute()  # the probes run elsewhere
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036, whatever `python3` is runs this file
         version = ".".join(map(str, sys.version_info[:3]))
         sys.exit(f"Python 3.10 or newer is needed, {sys.executable} is {version}: make PYTHON=...")
 
@@ -65,17 +65,21 @@ def main() -> None:
 
     python = args.venv / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     # A Detectron2 of the base interpreter is bound to the torch beside it: share both.
-    share = not args.detectron2 and can_import_detectron2(sys.executable)
+    share = not args.detectron2 and can_import(sys.executable, "detectron2.config")
     if not python.exists():
         step(f"creating {args.venv}" + (" on top of the installed detectron2" if share else ""))
         site_packages = ["--system-site-packages"] if share else []
         run(sys.executable, "-m", "venv", *site_packages, args.venv)
-    keep = not args.detectron2 and can_import_detectron2(python)
+    keep = not args.detectron2 and can_import(python, "detectron2.config")
     # The tested versions, unless they would pull torch away under a Detectron2 that is kept.
     constraints = [] if keep else ["-c", ROOT / "constraints.txt"]
     step("installing torch and the other packages (about 2 minutes and 5 GB the first time)")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     run(*pip, *constraints, "-e", f"{ROOT}[dev,detectron2]")
+    if not can_import(python, "cv2"):
+        step("no graphics libraries for opencv-python here: installing the headless one")
+        run(python, "-m", "pip", "uninstall", "-y", "opencv-python")
+        run(*pip, *constraints, "opencv-python-headless")
     if args.detectron2:
         step(f"installing {args.detectron2} as detectron2")
         run(*pip, *constraints, "setuptools", "wheel")
@@ -85,7 +89,7 @@ def main() -> None:
     else:
         step(f"installing detectron2 ({WHEEL})")
         install_published_wheel(python)
-    if not can_import_detectron2(python):
+    if not can_import(python, "detectron2.config"):
         sys.exit("detectron2 was installed but cannot be imported; see the messages above")
     step("done")
 

@@ -44,6 +44,9 @@ def add_iff_config(cfg: CN) -> None:
     # Largest displacement and stride of the correlation, in cells (advanced module).
     cfg.MODEL.IFF.FLOW.MAX_DISPLACEMENT = 10
     cfg.MODEL.IFF.FLOW.CORRELATION_STRIDE = 2
+    # Learning rate of the flow layers over SOLVER.BASE_LR. A flow that leaves the map gets no
+    # gradient to come back, so nets that train at a high rate from random weights need less here.
+    cfg.MODEL.IFF.FLOW.LR_FACTOR = 1.0
 
     # Embedding in which the similarity of frames is measured: 1x1, 3x3, 1x1 convolutions.
     cfg.MODEL.IFF.EMBEDDING = CN()

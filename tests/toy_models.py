@@ -13,7 +13,8 @@ from iff_detectron2.engine import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = [
-    *("MODEL.DILATED_RESNET.NUM_BLOCKS", "[1,1,1,1]", "MODEL.DILATED_RESNET.REDUCTION_CHANNELS", 32),
+    *("MODEL.DILATED_RESNET.NUM_BLOCKS", "[1,1,1,1]"),
+    *("MODEL.DILATED_RESNET.REDUCTION_CHANNELS", 32),
     *("MODEL.IFF.FLOW.CHANNELS", 16, "MODEL.IFF.FLOW.PAIR_CHANNELS", 8),
     *("MODEL.IFF.EMBEDDING.HIDDEN_CHANNELS", 8, "MODEL.IFF.EMBEDDING.CHANNELS", 16),
     *("TEST.VIDEO.NUM_REFS", 4, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
@@ -49,9 +50,11 @@ def window_sample(video, t, offsets, *, streaming_from=None, video_id="v") -> di
     length = len(video)
     frames = [min(max(t + o, 0), length - 1) for o in offsets]
     if streaming_from is not None:
-        seen = set() if t == 0 else {streaming_from} | {
-            min(max(streaming_from + o, 0), length - 1) for o in offsets
-        }
+        seen = (
+            set()
+            if t == 0
+            else {streaming_from} | {min(max(streaming_from + o, 0), length - 1) for o in offsets}
+        )
         frames = sorted(set(frames) - seen - {t})
     return {
         "image": video[t],
@@ -71,4 +74,3 @@ def training_sample(video, t, offsets, boxes, classes) -> dict:
     instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
     instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
     return {**sample, "instances": instances}
-

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,8 @@ def write_annotated_video(
         path: video file to write.
         num_videos: videos to show, one after the other.
     """
+    from detectron2.data.detection_utils import read_image
+
     from iff_detectron2.utils.drawing import draw_detections
     from iff_detectron2.utils.video_io import VideoWriter
 
@@ -155,7 +158,7 @@ def write_annotated_video(
             boxes[:, 2:] += boxes[:, :2]
             writer.write(
                 draw_detections(
-                    cv2.imread(record["file_name"]),
+                    read_image(record["file_name"], "BGR"),
                     boxes,
                     np.array([d["score"] for d in found]),
                     np.array([d["category_id"] for d in found], dtype=int),
@@ -180,7 +183,7 @@ def _fastest_video(dicts: Sequence[dict]) -> list[dict]:
         steps = [
             np.linalg.norm(b - a) / (t - s)
             for track in centres.values()
-            for (s, a), (t, b) in zip(track, track[1:])
+            for (s, a), (t, b) in pairwise(track)
         ]
         return float(np.mean(steps)) if steps else 0.0
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from iff_detectron2.utils.panel import AlignmentRow
 
@@ -19,7 +18,7 @@ def _to_bgr(image: torch.Tensor, image_format: str) -> np.ndarray:
 
 @torch.no_grad()
 def alignment_rows(
-    model: nn.Module, sample: dict[str, Any], offsets: Sequence[int], *, name: str = ""
+    model: Any, sample: dict[str, Any], offsets: Sequence[int], *, name: str = ""
 ) -> list[AlignmentRow]:
     """Detects in one key frame and shows how each of some neighbours was aligned with it.
 
@@ -35,7 +34,7 @@ def alignment_rows(
     Raises:
         ValueError: if the model's aggregator does not predict flow.
     """
-    frames = dict(zip(sample["ref_offsets"], sample["ref_images"]))
+    frames = dict(zip(sample["ref_offsets"], sample["ref_images"], strict=True))
     height, width = sample["image"].shape[-2:]
     model.reset()
     (output,) = model([{**sample, "height": height, "width": width}])

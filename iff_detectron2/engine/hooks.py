@@ -6,12 +6,11 @@ from detectron2.engine import HookBase
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from iff_detectron2.modeling import ALIGNMENT_LOSS_REGISTRY
+from iff_detectron2.modeling import AlignmentLoss
 
 
-def _alignment_losses(model: nn.Module) -> list[nn.Module]:
-    classes = tuple(cls for _, cls in ALIGNMENT_LOSS_REGISTRY)
-    return [module for module in model.modules() if isinstance(module, classes)]
+def _alignment_losses(model: nn.Module) -> list[AlignmentLoss]:
+    return [module for module in model.modules() if isinstance(module, AlignmentLoss)]
 
 
 class AlignmentLossHook(HookBase):

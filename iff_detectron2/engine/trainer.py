@@ -14,11 +14,15 @@ from detectron2.data import (
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.solver import build_optimizer
 from detectron2.utils import comm
+from torch import nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from iff_detectron2.data import VIDDatasetMapper, VideoInferenceSampler
 from iff_detectron2.evaluation import VIDEvaluator
+from iff_detectron2.modeling import FlowEstimator
 
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
@@ -51,6 +55,23 @@ class VideoTrainer(DefaultTrainer):
         position = len(hooks) - 1 if comm.is_main_process() else len(hooks)
         hooks.insert(position, AlignmentLossHook(self.cfg.MODEL.IFF.TRL.WARMUP_ITERS))
         return hooks
+
+    @classmethod
+    def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
+        """Detectron2's optimizer, with MODEL.IFF.FLOW.LR_FACTOR applied to the flow estimators."""
+        optimizer = build_optimizer(cfg, model)
+        factor = cfg.MODEL.IFF.FLOW.LR_FACTOR
+        estimators = [m for m in model.modules() if isinstance(m, FlowEstimator)]
+        flow = {id(p) for estimator in estimators for p in estimator.parameters()}
+        if factor == 1.0 or not flow:
+            return optimizer
+        for group in list(optimizer.param_groups):
+            chosen = [p for p in group["params"] if id(p) in flow]
+            group["params"] = [p for p in group["params"] if id(p) not in flow]
+            if chosen:
+                settings = {**group, "params": chosen, "lr": group["lr"] * factor}
+                optimizer.add_param_group(settings)
+        return optimizer
 
     @classmethod
     def build_train_loader(cls, cfg) -> Any:

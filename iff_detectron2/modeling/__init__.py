@@ -8,9 +8,20 @@ from .aggregation import (
     FlowGuidedAggregator,
     build_aggregator,
 )
-from .alignment_loss import ALIGNMENT_LOSS_REGISTRY, TransformationResidualLoss
+from .alignment_loss import (
+    ALIGNMENT_LOSS_REGISTRY,
+    AlignmentLoss,
+    TransformationResidualLoss,
+    build_alignment_loss,
+)
 from .backbone import ReducedResNet, build_dilated_resnet_backbone
-from .flow_estimator import FLOW_ESTIMATOR_REGISTRY, AdvancedIFF, BasicIFF, FlowEstimator
+from .flow_estimator import (
+    FLOW_ESTIMATOR_REGISTRY,
+    AdvancedIFF,
+    BasicIFF,
+    FlowEstimator,
+    build_flow_estimator,
+)
 from .frame_memory import FrameMemory
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .temporal import TemporalAggregation
@@ -23,6 +34,7 @@ __all__ = [
     "AdvancedIFF",
     "Aggregation",
     "Aggregator",
+    "AlignmentLoss",
     "AverageAggregator",
     "BasicIFF",
     "FlowEstimator",
@@ -37,6 +49,8 @@ __all__ = [
     "VideoGeneralizedRCNN",
     "VideoMixin",
     "build_aggregator",
+    "build_alignment_loss",
     "build_dilated_resnet_backbone",
+    "build_flow_estimator",
     "make_video_arch",
 ]

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from iff_detectron2.layers import flow_warp
 
-from .alignment_loss import build_alignment_loss
-from .flow_estimator import build_flow_estimator
+from .alignment_loss import AlignmentLoss, build_alignment_loss
+from .flow_estimator import FlowEstimator, build_flow_estimator
 
 AGGREGATOR_REGISTRY = Registry("AGGREGATOR")
 AGGREGATOR_REGISTRY.__doc__ = """
@@ -121,17 +121,17 @@ class FlowGuidedAggregator(Aggregator):
     def __init__(
         self,
         *,
-        flow_estimator: nn.Module,
+        flow_estimator: FlowEstimator,
         embedding: nn.Module,
-        alignment_loss: nn.Module | None = None,
+        alignment_loss: AlignmentLoss | None = None,
         fuse_key_frame: bool = True,
         embed_before_warp: bool = True,
     ) -> None:
         """
         Args:
-            flow_estimator: a `FlowEstimator`.
+            flow_estimator: predicts the flow of each neighbour.
             embedding: maps features [N, C, H, W] to embeddings [N, E, H, W].
-            alignment_loss: loss of the alignment in training, see ALIGNMENT_LOSS_REGISTRY.
+            alignment_loss: loss of the alignment in training.
             fuse_key_frame: the key frame is one of the fused frames.
             embed_before_warp: warp the embedding, instead of embedding the warped features.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from detectron2.config import configurable
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
@@ -13,31 +15,50 @@ ALIGNMENT_LOSS_REGISTRY = Registry("ALIGNMENT_LOSS")
 ALIGNMENT_LOSS_REGISTRY.__doc__ = """
 Registry of losses that compare a warped neighbour with the key frame.
 
-The registered object is called with `obj(cfg)` and returns a module with the attribute `weight`
-and `forward(key, refs, flow)`, as in `TransformationResidualLoss`.
+The registered object is called with `obj(cfg)` and returns an `AlignmentLoss`.
 """
 
 
-def build_alignment_loss(cfg) -> nn.Module | None:
+class AlignmentLoss(nn.Module, ABC):
+    """Measures how well the neighbours, warped by their flow, agree with the key frame.
+
+    Attributes:
+        weight: factor of the loss (lambda of Eq. 3); a training hook may change it.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"MODEL.IFF.TRL.WEIGHT must not be negative, got {weight}")
+        self.weight = weight
+
+    @abstractmethod
+    def forward(self, key: Tensor, refs: Tensor, flow: Tensor) -> Tensor:
+        """Computes the weighted loss, a scalar.
+
+        Args:
+            key: features of the key frame, [1, C, H, W].
+            refs: features of its neighbours, [T, C, H, W]; T = 0 gives 0.
+            flow: displacement from each neighbour, [T, 2, H, W], in cells.
+        """
+
+
+def build_alignment_loss(cfg) -> AlignmentLoss | None:
     """Builds the loss that MODEL.IFF.TRL.NAME names, or None where MODEL.IFF.TRL is disabled."""
     trl = cfg.MODEL.IFF.TRL
     return ALIGNMENT_LOSS_REGISTRY.get(trl.NAME)(cfg) if trl.ENABLED else None
 
 
 @ALIGNMENT_LOSS_REGISTRY.register()
-class TransformationResidualLoss(nn.Module):
+class TransformationResidualLoss(AlignmentLoss):
     """The transformation residual loss (Eq. 3): smooth L1 between warped neighbour and key frame.
 
-    Attributes:
-        weight: lambda of Eq. 3; a training hook may change it.
+    It is the mean over neighbours, locations and channels.
     """
 
     @configurable
     def __init__(self, *, weight: float, grad_to_features: bool = False) -> None:
-        super().__init__()
-        if weight < 0:
-            raise ValueError(f"MODEL.IFF.TRL.WEIGHT must not be negative, got {weight}")
-        self.weight = weight
+        super().__init__(weight)
         self.grad_to_features = grad_to_features
 
     @classmethod
@@ -46,13 +67,6 @@ class TransformationResidualLoss(nn.Module):
         return {"weight": trl.WEIGHT, "grad_to_features": trl.GRAD_TO_FEATURES}
 
     def forward(self, key: Tensor, refs: Tensor, flow: Tensor) -> Tensor:
-        """Computes the weighted loss, a scalar: the mean over neighbours, locations and channels.
-
-        Args:
-            key: features of the key frame, [1, C, H, W].
-            refs: features of its neighbours, [T, C, H, W]; T = 0 gives 0.
-            flow: displacement from each neighbour, [T, 2, H, W], in cells.
-        """
         if not self.grad_to_features:
             key, refs = key.detach(), refs.detach()
         warped = flow_warp(refs, flow).float()

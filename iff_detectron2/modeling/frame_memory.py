@@ -68,7 +68,8 @@ class FrameMemory:
         frames = [self._frames[index] for index in frame_indices]
         return {
             level: {
-                name: torch.cat([frame[level][name] for frame in frames]) for name in frames[0][level]
+                name: torch.cat([frame[level][name] for frame in frames])
+                for name in frames[0][level]
             }
             for level in frames[0]
         }

@@ -20,7 +20,7 @@ from iff_detectron2.layers import ps_roi_pool
 def _new_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, out_channels, 1)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    nn.init.constant_(conv.bias, 0)  # type: ignore[arg-type]
     return conv
 
 
@@ -202,7 +202,7 @@ class RFCNROIHeads(ROIHeads):
         counts = [len(p) for p in proposals]
         scores, deltas = (x.split(counts) for x in predictions)
         kept_scores, kept_deltas, kept = [], [], []
-        for s, d, p in zip(scores, deltas, proposals):
+        for s, d, p in zip(scores, deltas, proposals, strict=True):
             hard = self._region_losses(s, d, p).topk(min(self.ohem_topk, len(p))).indices
             kept_scores.append(s[hard])
             kept_deltas.append(d[hard])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from detectron2.config import configurable
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from iff_detectron2.structures import TemporalWindow
 
-from .aggregation import Aggregation, Aggregator, build_aggregator
+from .aggregation import Aggregation, Aggregator, Codes, build_aggregator
 from .frame_memory import FrameMemory
 
 
@@ -103,13 +104,14 @@ class TemporalAggregation(nn.Module):
         streaming = self.streaming and not self.training
         if streaming and len(batched_inputs) > 1 and any("video_id" in x for x in batched_inputs):
             raise ValueError(
-                f"a stream is tested one frame at a time, got a batch of {len(batched_inputs)}; use "
-                "a test batch size of 1 or TEST.VIDEO.STREAMING False"
+                f"a stream is tested one frame at a time, got {len(batched_inputs)} at once; use a "
+                "test batch size of 1 or TEST.VIDEO.STREAMING False"
             )
-        images, self._requests = [], []
+        self._requests = []
+        images: list[Tensor] = []
         for sample in batched_inputs:
             offsets = sample.get("ref_offsets", [])
-            frames = {0: sample["image"], **dict(zip(offsets, sample.get("ref_images", [])))}
+            frames = dict(zip(offsets, sample.get("ref_images", []), strict=True))
             # An offset of 0 is the key frame repeated: it needs no second pass.
             frames[0] = sample["image"]
             if streaming and "video_id" in sample:
@@ -139,7 +141,9 @@ class TemporalAggregation(nn.Module):
             )
         return FusionRequest(self.memory, t, refs, list(new)), new
 
-    def fuse(self, module: nn.Module, args: tuple, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def fuse(
+        self, module: nn.Module, args: tuple, features: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Maps the backbone's features of the planned images to those of the key frames.
 
         This is a forward hook of the backbone; without a plan the features pass as they are.
@@ -147,10 +151,7 @@ class TemporalAggregation(nn.Module):
         if not self._requests:
             return features
         requests, self._requests = self._requests, []
-        codes = {
-            name: self.aggregators[name].encode(x) if name in self.aggregators else {"feature": x}
-            for name, x in features.items()
-        }
+        codes = {name: self._encode(name, x) for name, x in features.items()}
         self.last = []
         start = 0
         for request in requests:
@@ -169,6 +170,11 @@ class TemporalAggregation(nn.Module):
         return {
             level: torch.cat([fused[level].feature for fused in self.last]) for level in features
         }
+
+    def _encode(self, level: str, features: Tensor) -> Codes:
+        if level not in self.aggregators:
+            return {"feature": features}
+        return cast(Aggregator, self.aggregators[level]).encode(features)
 
     def _fuse_one(self, request: FusionRequest, codes: dict) -> dict[str, Aggregation]:
         key = request.memory.gather([request.key])
@@ -197,7 +203,9 @@ class TemporalAggregation(nn.Module):
 
     def _log_alignment(self) -> None:
         """Notes how far the flow reaches, the first thing to look at when alignment fails."""
-        flows = [a.flow.detach() for fused in self.last for a in fused.values() if a.flow is not None]
+        flows = [
+            a.flow.detach() for fused in self.last for a in fused.values() if a.flow is not None
+        ]
         reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
         if reach:
             get_event_storage().put_scalar("iff/mean_flow", torch.stack(reach).mean().item())

@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from toy_models import build, tiny_cfg
 from torch import nn
+from toy_models import build, tiny_cfg
 
 from iff_detectron2.engine import VideoCheckpointer
 

@@ -33,7 +33,9 @@ def test_res5_equals_detectron2s_dilated_resnet():
     assert out.shape == (1, 32, 5, 7)
 
 
-@pytest.mark.parametrize(("stride", "size"), [(32, (3, 4)), (16, (5, 7)), (8, (9, 13)), (4, (17, 25))])
+@pytest.mark.parametrize(
+    ("stride", "size"), [(32, (3, 4)), (16, (5, 7)), (8, (9, 13)), (4, (17, 25))]
+)
 def test_output_stride(stride, size):
     backbone = build_backbone(tiny_cfg("MODEL.DILATED_RESNET.OUTPUT_STRIDE", stride))
     assert backbone(torch.zeros(1, 3, 65, 97))["reduction"].shape[-2:] == size

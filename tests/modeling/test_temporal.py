@@ -93,7 +93,7 @@ def test_two_videos_do_not_mix(models):
     streaming.reset()
     alone = run(b, "b")
     run(a, "a")
-    for x, y in zip(run(b, "b"), alone):
+    for x, y in zip(run(b, "b"), alone, strict=True):
         assert_same(x, y)
 
 
@@ -140,7 +140,7 @@ def test_batches_do_not_stream(models):
         streaming(samples)
     with torch.no_grad():
         together = stateless(samples)
-    for sample, output in zip(samples, together):
+    for sample, output in zip(samples, together, strict=True):
         assert_same(output["instances"], detect(stateless, sample))
 
 

@@ -39,9 +39,7 @@ def test_static_clip_with_zero_flow_gives_the_plain_output(plain_and_video, flow
     assert len(expected) > 10
     assert len(got) == len(expected)
     torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        got.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=1e-3
-    )
+    torch.testing.assert_close(got.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=1e-3)
 
 
 def test_any_meta_architecture_can_be_made_temporal():

@@ -62,6 +62,7 @@ def test_moving_shapes_use_their_own_classes(fresh_builtins, monkeypatch, tiny_v
 def test_missing_root_says_what_to_do(fresh_builtins, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     with pytest.raises(
-        FileNotFoundError, match=r"moving_shapes/ImageSets/VID_val_videos\.txt .*iff-detectron2 synth"
+        FileNotFoundError,
+        match=r"moving_shapes/ImageSets/VID_val_videos\.txt .*iff-detectron2 synth",
     ):
         DatasetCatalog.get("moving_shapes_val")

@@ -166,7 +166,7 @@ def test_empty_dataset(tiny_vid) -> None:
     root = tiny_vid()
     (root / "ImageSets" / f"{FRAMES}.txt").write_text("\n")
     register_imagenet_vid("tiny", root, FRAMES)
-    with pytest.raises(ValueError, match="VID_train_15frames.txt is empty"):
+    with pytest.raises(ValueError, match=r"VID_train_15frames\.txt is empty"):
         get_detection_dataset_dicts("tiny")
 
 
