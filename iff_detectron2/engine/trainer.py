@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
@@ -86,6 +87,15 @@ class VideoTrainer(DefaultTrainer):
             sampler=VideoInferenceSampler(dicts),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
+
+    @classmethod
+    def test(cls, cfg, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        # Running statistics of BatchNorm are each process's own while training. All must
+        # evaluate the model that is saved, which is that of the main process.
+        if comm.get_world_size() > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return super().test(cfg, model, evaluators)
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name: str) -> DatasetEvaluator:
