@@ -94,7 +94,7 @@ class Embedding(nn.Sequential):
             Conv2d(hidden_channels, channels, 1),
         )
         for layer in layers:
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
             nn.init.zeros_(layer.bias)
         super().__init__(*layers)
 

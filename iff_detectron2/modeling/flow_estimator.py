@@ -55,8 +55,10 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, relu: bool = Tr
         padding=kernel_size // 2,
         activation=F.relu if relu else None,
     )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(conv.bias)
+    # Keeps the scale of the features. The correlation squares it, and what is large in front of
+    # the flow layer throws the flow out of the map in the first steps, never to come back.
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+    nn.init.constant_(conv.bias, 0)
     return conv
 
 

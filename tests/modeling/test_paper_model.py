@@ -20,7 +20,8 @@ def test_training_step_of_iff_net_c_at_600x1000():
         ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""],
     )
     model = build_model(cfg).train()
-    # Random weights under frozen normalisation grow from block to block; trained ones do not.
+    # Frozen normalisation lets random weights grow from block to block; trained ones do not.
+    model.backbone.stem.conv1.norm.weight.fill_(0.3)
     for block in (m for m in model.backbone.modules() if isinstance(m, BottleneckBlock)):
         block.conv3.norm.weight.fill_(0.05)
     assert not [n for n, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
