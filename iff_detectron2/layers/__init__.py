@@ -1,0 +1,8 @@
+"""Operators on tensors: correlation, warping, aggregation, position-sensitive RoI pooling."""
+
+from .aggregation import warp_and_aggregate
+from .correlation import local_correlation
+from .ps_roi_pool import ps_roi_pool
+from .warp import flow_warp
+
+__all__ = ["flow_warp", "local_correlation", "ps_roi_pool", "warp_and_aggregate"]

@@ -1,0 +1,29 @@
+"""Feature vectors laid one after another in memory, the layout that the operators work on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class PixelMajor:
+    """Turns samples [C, H, W] into contiguous [H, W, C] of one type, in one reused buffer."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._buffer: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns [H, W, C]: x itself if it lies so, else a copy valid until the next call."""
+        pixels = x.permute(1, 2, 0)
+        if pixels.dtype == self._dtype and pixels.is_contiguous():
+            return pixels
+        size = pixels.numel()
+        if self._buffer is None or self._buffer.numel() < size:
+            self._buffer = torch.empty(size, dtype=self._dtype, device=x.device)
+        return self._buffer[:size].view(pixels.shape).copy_(pixels)
+
+
+def accumulation_type(*dtypes: torch.dtype) -> torch.dtype:
+    """Returns float64 if any of the types is float64, else float32."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32

@@ -1,0 +1,1 @@
+"""Post-processing of detections over time; stands alone."""
