@@ -51,7 +51,7 @@ class _Products:
         self._radius = radius
         self._side = 2 * radius + 1
         self._stride = stride
-        self._buffers: dict[tuple[int, ...], Tensor] = {}
+        self._buffers: dict[tuple[object, ...], Tensor] = {}
 
     def correlation(self, key: Tensor, rows: Tensor, tile: _Tile) -> Tensor:
         """Returns products of the tile's key pixels and displaced pixels of `rows`.

@@ -137,9 +137,10 @@ def _bin_edges(
     """Returns first and one-past-last cell of each bin along one axis, int64 [R, count] each."""
     start = _round(first) * scale
     size = ((_round(last) + 1) * scale - start).clamp(min=_MIN_ROI_CELLS)
-    # start + p * size / count, over one denominator: edges that are whole cells come out whole.
+    # start + p * size / count, over one denominator: edges that are whole cells come out whole. The
+    # divisor is a tensor because CUDA multiplies by the rounded reciprocal of a Python number.
     p = torch.arange(count + 1, dtype=start.dtype, device=start.device)
-    edges = (start[:, None] * count + p * size[:, None]) / count
+    edges = (start[:, None] * count + p * size[:, None]) / torch.full_like(p, count)
     # clamp before the cast: a far coordinate must not overflow.
     lower = edges[:, :-1].floor().clamp(0, cells).long()
     upper = edges[:, 1:].ceil().clamp(0, cells).long()

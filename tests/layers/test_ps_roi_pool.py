@@ -98,12 +98,15 @@ def test_last_row_and_column_are_read_and_receive_gradient():
     assert torch.equal(x.grad, expected)
 
 
-def test_bin_edges_on_cell_borders_take_no_extra_cell():
-    """31 cells in 7 bins: 7 * (31 / 7) is above 31 in float32, and its ceil one cell too far."""
+@pytest.mark.parametrize("first", [8.0, 0.0])
+def test_bin_edges_on_cell_borders_take_no_extra_cell(first):
+    """Both RoIs end at cell 29. As 7 * (width / 7) + start that end comes out above 29 in float32
+    from pixel 8 and in float64 from pixel 0, and its ceil one cell too far.
+    """
     x = torch.zeros(1, 49, 40, 40)
-    x[:, :, 31:] = 1
-    x[:, :, :, 31:] = 1
-    out = ps_roi_pool(x, torch.tensor([[0.0, 0, 0, 495, 495]]), 7, 1 / 16)
+    x[:, :, 29:] = 1
+    x[:, :, :, 29:] = 1
+    out = ps_roi_pool(x, torch.tensor([[0.0, first, first, 463, 463]]), 7, 1 / 16)
     assert torch.equal(out, torch.zeros_like(out))
 
 
