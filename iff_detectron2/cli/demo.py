@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ HELP = "generate MovingShapes, train a small IFF-Net, evaluate it and draw what 
 CONFIG = Path(__file__).parents[2] / "configs" / "MovingShapes" / "iff_net_C.yaml"
 SHOWN_OFFSETS = (-5, -3, -1, 1, 3, 5)
 SCORE_THRESHOLD = 0.5
-
-logger = logging.getLogger("iff_detectron2.demo")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
         )
     start = time.monotonic()
     output: Path = args.output
-    output.mkdir(parents=True, exist_ok=True)
     root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "moving_shapes"
     print(f"[1/3] MovingShapes in {root}", flush=True)
     if find_complete_set(root, MovingShapesOptions()) is None:
@@ -65,12 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(config_file: str, output_dir: Path, opts: Sequence[str]) -> tuple[Any, Any, str]:
     """Train (or resume) and evaluate; returns config, model in evaluation mode, test set."""
-    from detectron2.engine import default_setup
+    from iff_detectron2.engine import VideoTrainer, setup
 
-    from iff_detectron2.engine import VideoTrainer, load_config
-
-    cfg = load_config(config_file, ["OUTPUT_DIR", str(output_dir), *opts])
-    default_setup(cfg, argparse.Namespace(config_file=config_file, opts=list(opts)))
+    opts = [*opts, "OUTPUT_DIR", str(output_dir)]
+    cfg = setup(argparse.Namespace(config_file=config_file, opts=opts))
     trainer = VideoTrainer(cfg)
     trainer.resume_or_load(resume=True)
     dataset = cfg.DATASETS.TEST[0]
@@ -100,6 +93,7 @@ def draw_results(
 
     from iff_detectron2.utils.plots import plot_metric_bars, plot_training_curves
 
+    output.mkdir(parents=True, exist_ok=True)
     dicts = DatasetCatalog.get(dataset)
     names = MetadataCatalog.get(dataset).thing_classes
     paths = {
@@ -171,29 +165,34 @@ def write_annotated_video(
             )
 
 
-def _fastest_video(dicts: Sequence[dict]) -> list[dict]:
-    """The video whose objects' centres move furthest a frame, to show flow at its clearest."""
+def _fastest_frame(dicts: Sequence[dict]) -> dict:
+    """The frame around which one object, seen in all shown neighbours, moves furthest."""
+    first, last = min(SHOWN_OFFSETS), max(SHOWN_OFFSETS)
 
-    def motion(frames: list[dict]) -> float:
-        centres: dict[int, list[tuple[int, np.ndarray]]] = {}
-        for record in frames:
-            for a in record["annotations"]:
-                centre = np.add(a["bbox"][:2], a["bbox"][2:]) / 2
-                centres.setdefault(a["track_id"], []).append((record["frame_index"], centre))
-        steps = [
-            np.linalg.norm(b - a) / (t - s)
-            for track in centres.values()
-            for (s, a), (t, b) in pairwise(track)
+    def distance(frames: Sequence[dict], t: int) -> float:
+        centres = [
+            {a["track_id"]: np.add(a["bbox"][:2], a["bbox"][2:]) / 2 for a in record["annotations"]}
+            for record in frames[t + first : t + last + 1]
         ]
-        return float(np.mean(steps)) if steps else 0.0
+        throughout = set.intersection(*(set(frame) for frame in centres))
+        moves = [np.linalg.norm(centres[-1][track] - centres[0][track]) for track in throughout]
+        return float(max(moves, default=0.0))
 
-    return max(_videos(dicts).values(), key=motion)
+    candidates = [
+        (distance(frames, t), record)
+        for frames in _videos(dicts).values()
+        for t, record in enumerate(frames)
+        if -first <= t < len(frames) - last
+    ]
+    if not candidates:
+        raise ValueError(f"no video has the {last - first + 1} frames of an alignment panel")
+    return max(candidates, key=lambda candidate: candidate[0])[1]
 
 
 def write_alignment_panel(
     cfg: Any, model: Any, dataset: str, dicts: Sequence[dict], names: Sequence[str], path: Path
 ) -> None:
-    """Draw the alignment of some neighbours with the middle frame of a fast video (cf. Fig. 6)."""
+    """Draw the alignment of some neighbours with a frame in which much moves (cf. Fig. 6)."""
     from iff_detectron2.data import VIDDatasetMapper
     from iff_detectron2.engine.alignment import alignment_rows
     from iff_detectron2.utils.panel import alignment_panel
@@ -202,8 +201,7 @@ def write_alignment_panel(
     cfg.defrost()
     cfg.TEST.VIDEO.STREAMING = False
     mapper = VIDDatasetMapper(cfg, is_train=False, dataset_names=(dataset,))
-    frames = _fastest_video(dicts)
-    record = frames[len(frames) // 2]
+    record = _fastest_frame(dicts)
     name = f"{Path(record['video_id']).name}  {record['frame_index']}"
     rows = alignment_rows(model, mapper(record), SHOWN_OFFSETS, name=name)
     picture = alignment_panel(rows, names, score_threshold=SCORE_THRESHOLD)

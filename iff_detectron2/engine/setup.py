@@ -7,6 +7,8 @@ import argparse
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import register_from_specs
@@ -36,4 +38,5 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Detectron2's usual set-up of a training script: config, logger, output folder, seed."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iff_detectron2")
     return cfg
