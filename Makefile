@@ -9,11 +9,12 @@ DETECTRON2 ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint format clean
+.PHONY: setup demo test test-fast lint format clean FORCE
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt dev/setup_env.py
+# A Detectron2 that is asked for by name is installed whatever is there.
+$(READY): pyproject.toml constraints.txt dev/setup_env.py $(if $(DETECTRON2),FORCE)
 	$(PYTHON) dev/setup_env.py --venv "$(VENV)" --detectron2 "$(DETECTRON2)"
 	@touch $@
 

@@ -82,6 +82,8 @@ def main() -> None:
         run(*pip, *constraints, "opencv-python-headless")
     if args.detectron2:
         step(f"installing {args.detectron2} as detectron2")
+        # It has another name than the published wheel, so pip would mix the two.
+        run(python, "-m", "pip", "uninstall", "-y", WHEEL.partition("==")[0])
         run(*pip, *constraints, "setuptools", "wheel")
         run(*pip, *constraints, "--no-build-isolation", args.detectron2)
     elif keep:

@@ -64,7 +64,8 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.TRL.WEIGHT = 0.65
     # The weight grows from 0 to its value in this number of iterations.
     cfg.MODEL.IFF.TRL.WARMUP_ITERS = 0
-    # Let the loss change the features too, not the flow alone.
+    # Let gradient pass the two feature maps that the loss compares, so that it may also change what
+    # is aligned. Through the flow, which is predicted from features, it reaches them either way.
     cfg.MODEL.IFF.TRL.GRAD_TO_FEATURES = False
 
     # --- Video input ----------------------------------------------------------------------------

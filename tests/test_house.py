@@ -74,7 +74,7 @@ def test_layers_and_postprocessing_do_without_detectron2():
         if package.split(".")[-1] in ("layers", "postprocessing")
         and any(m.split(".")[0] == "detectron2" for m in imported_modules(path, package))
     ]
-    assert wrong in ([], ["iff_detectron2/postprocessing/seq_nms.py"])
+    assert not wrong
 
 
 def run_python(code: str) -> subprocess.CompletedProcess:
@@ -98,7 +98,7 @@ from detectron2.data import DatasetCatalog
 assert {"imagenet_vid_train", "imagenet_vid_val", "imagenet_det_30cls_train",
         "moving_shapes_train", "moving_shapes_val"} <= set(DatasetCatalog.list())
 import sys
-assert "triton" not in {m for m in sys.modules if m.startswith("iff_detectron2.kernels.")}
+assert not [m for m in sys.modules if m.startswith("iff_detectron2.kernels")]
 """
     result = run_python(code)
     assert result.returncode == 0, result.stderr

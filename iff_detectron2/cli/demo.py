@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ HELP = "generate MovingShapes, train a small IFF-Net, evaluate it and draw what 
 CONFIG = Path(__file__).parents[2] / "configs" / "MovingShapes" / "iff_net_C.yaml"
 SHOWN_OFFSETS = (-5, -3, -1, 1, 3, 5)
 SCORE_THRESHOLD = 0.5
+WEIGHTS = "model_final.pth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the whole demo; what is done already is kept, so an interrupted demo goes on."""
     # Importing the models takes seconds, which `--help` should not.
+    from iff_detectron2.data.datasets import datasets_root
     from iff_detectron2.data.moving_shapes import MovingShapesOptions, generate_moving_shapes
     from iff_detectron2.data.moving_shapes import find_complete as find_complete_set
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         )
     start = time.monotonic()
     output: Path = args.output
-    root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "moving_shapes"
+    root = datasets_root() / "moving_shapes"
     print(f"[1/3] MovingShapes in {root}", flush=True)
     if find_complete_set(root, MovingShapesOptions()) is None:
         generate_moving_shapes(root)
@@ -60,16 +61,27 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(config_file: str, output_dir: Path, opts: Sequence[str]) -> tuple[Any, Any, str]:
     """Train (or resume) and evaluate; returns config, model in evaluation mode, test set."""
-    from iff_detectron2.engine import VideoTrainer, setup
+    from iff_detectron2.engine import VideoTrainer, load_config, setup
 
     opts = [*opts, "OUTPUT_DIR", str(output_dir)]
+    earlier = output_dir / "config.yaml"
+    if earlier.is_file() and earlier.read_text() != load_config(config_file, opts).dump():
+        raise ValueError(
+            f"{output_dir} holds a run of another config; delete it or name another --output"
+        )
     cfg = setup(argparse.Namespace(config_file=config_file, opts=opts))
     trainer = VideoTrainer(cfg)
     trainer.resume_or_load(resume=True)
+    if not hasattr(trainer.model, "temporal"):
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has no alignment to show; "
+            "choose a config of a video detector"
+        )
     dataset = cfg.DATASETS.TEST[0]
     if trainer.start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train()
-    if not (output_dir / "inference" / dataset / "results.json").is_file():
+    results, final = output_dir / "inference" / dataset / "results.json", output_dir / WEIGHTS
+    if not results.is_file() or results.stat().st_mtime < final.stat().st_mtime:
         VideoTrainer.test(cfg, trainer.model)
     return cfg, trainer.model.eval(), dataset
 

@@ -39,30 +39,32 @@ def alignment_rows(
     model.reset()
     (output,) = model([{**sample, "height": height, "width": width}])
     instances = output["instances"].to("cpu")
-    level, fused = next(
-        ((level, f) for level, f in model.temporal.last[0].items() if f.flow is not None),
-        (None, None),
-    )
-    if fused is None:
+    fusion = model.temporal.last[0]
+    flows = {level: a.flow for level, a in fusion.levels.items() if a.flow is not None}
+    if not flows:
         raise ValueError("the model's aggregator does not align: it has no flow to show")
-    # The key frame, where it is fused, stands first among the weights.
-    weights = fused.weights[len(fused.weights) - len(fused.flow) :]
+    level, flow = next(iter(flows.items()))
+    request = fusion.request
+    key = request.memory.gather([request.key])[level]
+    refs = request.memory.gather(request.refs)[level]
+    _, weights = model.temporal.aggregators[level].align(key, refs, flow)
+    # The key frame, where it is fused, stands first.
+    weights = weights[len(weights) - len(flow) :]
     stride = model.backbone.output_shape()[level].stride
-    map_extent = tuple(side * stride for side in fused.flow.shape[-2:])
+    map_extent = tuple(side * stride for side in flow.shape[-2:])
     image_format = getattr(model, "input_format", None) or "BGR"
     rows = []
     for offset in offsets:
         if offset not in frames:
             continue
         index = sample["ref_offsets"].index(offset)
-        codes = model.temporal.memory.gather([sample["frame_index"] + offset])
         rows.append(
             AlignmentRow(
                 key_frame=_to_bgr(sample["image"], image_format),
                 ref_frame=_to_bgr(frames[offset], image_format),
                 offset=offset,
-                flow=fused.flow[index].float().cpu().numpy(),
-                feature=codes[level]["feature"][0].float().cpu().numpy(),
+                flow=flow[index].float().cpu().numpy(),
+                feature=refs["feature"][index].float().cpu().numpy(),
                 weight=weights[index, 0].float().cpu().numpy(),
                 boxes=instances.pred_boxes.tensor.numpy(),
                 scores=instances.scores.numpy(),

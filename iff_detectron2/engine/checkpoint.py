@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
@@ -31,8 +32,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 class VideoCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, except that it reads arrays and plain containers only.
 
-    `.pth` files are read by torch with `weights_only`, its default from 2.6 on; `.pkl` files of the
-    model zoo by an unpickler that knows arrays and containers and nothing else.
+    `.pth` files are read by torch with `weights_only`; `.pkl` files of the model zoo by an
+    unpickler that knows arrays and containers and nothing else.
     """
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -51,6 +52,9 @@ class VideoCheckpointer(DetectionCheckpointer):
         weights = data.get("blobs", data)
         weights = {k: v for k, v in weights.items() if not k.endswith("_momentum")}
         return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _torch_load(self, f: str) -> dict[str, Any]:
+        return torch.load(f, map_location="cpu", weights_only=True)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)

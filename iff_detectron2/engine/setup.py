@@ -37,6 +37,11 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Detectron2's usual set-up of a training script: config, logger, output folder, seed."""
     cfg = load_config(args.config_file, args.opts)
+    if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1 and torch.cuda.is_available():
+        raise ValueError(
+            "MODEL.DEVICE is cpu, but on a machine with GPUs Detectron2 connects processes for "
+            "GPUs; hide them with CUDA_VISIBLE_DEVICES= to train in several CPU processes"
+        )
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iff_detectron2")
     return cfg

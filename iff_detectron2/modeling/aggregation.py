@@ -12,7 +12,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iff_detectron2.layers import flow_warp
+from iff_detectron2.layers import flow_warp, warp_and_aggregate
 
 from .alignment_loss import AlignmentLoss, build_alignment_loss
 from .flow_estimator import FlowEstimator, build_flow_estimator
@@ -36,14 +36,11 @@ class Aggregation:
         feature: the fused map, [1, C, H, W].
         losses: losses of the alignment, by name; empty in testing.
         flow: displacement of each neighbour, [T, 2, H, W], in cells; None without alignment.
-        weights: share of each fused frame, [T, 1, H, W], or [1 + T, 1, H, W] with the key frame
-            first; they sum to 1 over the frames.
     """
 
     feature: Tensor
     losses: dict[str, Tensor]
     flow: Tensor | None
-    weights: Tensor
 
 
 class Aggregator(nn.Module, ABC):
@@ -80,8 +77,7 @@ class AverageAggregator(Aggregator):
         frames = refs["feature"]
         if self.fuse_key_frame or not len(frames):
             frames = torch.cat((key["feature"], frames))
-        weights = torch.full_like(frames[:, :1], 1 / len(frames))
-        return Aggregation(frames.mean(dim=0, keepdim=True), {}, None, weights)
+        return Aggregation(frames.mean(dim=0, keepdim=True), {}, None)
 
 
 class Embedding(nn.Sequential):
@@ -156,25 +152,46 @@ class FlowGuidedAggregator(Aggregator):
         }
 
     def encode(self, features: Tensor) -> Codes:
-        return {
-            "feature": features,
-            "flow": self.flow_estimator.encode(features),
-            "embedding": self.embedding(features),
-        }
+        codes = {"feature": features, "flow": self.flow_estimator.encode(features)}
+        if self.embed_before_warp:
+            codes["embedding"] = self.embedding(features)
+        return codes
 
     def forward(self, key: Codes, refs: Codes) -> Aggregation:
         flow = self.flow_estimator(key["flow"], refs["flow"])
-        frames = flow_warp(refs["feature"], flow)
-        if self.embed_before_warp:
-            embeddings = flow_warp(refs["embedding"], flow)
-        else:
-            embeddings = self.embedding(frames)
-        if self.fuse_key_frame or not len(frames):
-            frames = torch.cat((key["feature"], frames))
-            embeddings = torch.cat((key["embedding"], embeddings))
-        weights = similarity_weights(embeddings, key["embedding"])
-        feature = (weights.to(frames.dtype) * frames).sum(dim=0, keepdim=True)
         losses = {}
         if self.training and self.alignment_loss is not None:
             losses["loss_trl"] = self.alignment_loss(key["feature"], refs["feature"], flow)
-        return Aggregation(feature, losses, flow, weights)
+        if self.embed_before_warp and not torch.is_grad_enabled():
+            # The same sum without the warped frames ever standing in memory together.
+            feature = warp_and_aggregate(
+                refs["feature"],
+                refs["embedding"],
+                flow,
+                key["embedding"],
+                key["feature"] if self._fuses_key(refs) else None,
+            )
+        else:
+            frames, weights = self.align(key, refs, flow)
+            feature = (weights.to(frames.dtype) * frames).sum(dim=0, keepdim=True)
+        return Aggregation(feature, losses, flow)
+
+    def align(self, key: Codes, refs: Codes, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """Warps the neighbours and weighs the frames that are fused.
+
+        Returns:
+            Frames [T, C, H, W] and their weights [T, 1, H, W], which sum to 1 over the frames;
+            with the key frame first, 1 + T of both.
+        """
+        frames = flow_warp(refs["feature"], flow)
+        if self.embed_before_warp:
+            embeddings, key_embedding = flow_warp(refs["embedding"], flow), key["embedding"]
+        else:
+            embeddings, key_embedding = self.embedding(frames), self.embedding(key["feature"])
+        if self._fuses_key(refs):
+            frames = torch.cat((key["feature"], frames))
+            embeddings = torch.cat((key_embedding, embeddings))
+        return frames, similarity_weights(embeddings, key_embedding)
+
+    def _fuses_key(self, refs: Codes) -> bool:
+        return self.fuse_key_frame or not len(refs["feature"])

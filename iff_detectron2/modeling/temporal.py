@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from detectron2.config import configurable
@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from iff_detectron2.structures import TemporalWindow
 
 from .aggregation import Aggregation, Aggregator, Codes, build_aggregator
-from .frame_memory import FrameMemory
+from .frame_memory import FrameCodes, FrameMemory
+
+# Iterations between two looks at the flow: as often as Detectron2 writes metrics, since each look
+# waits for the GPU.
+LOG_PERIOD = 20
 
 
 @dataclass
@@ -33,6 +37,18 @@ class FusionRequest:
     key: int
     refs: list[int]
     new: list[int]
+
+
+@dataclass
+class Fusion:
+    """What was made of a request: the aggregation on each feature map, by its name."""
+
+    request: FusionRequest
+    levels: dict[str, Aggregation]
+
+
+def _reset(module: TemporalAggregation, _: object) -> None:
+    module.reset()
 
 
 class TemporalAggregation(nn.Module):
@@ -64,8 +80,10 @@ class TemporalAggregation(nn.Module):
         self.window = window
         self.streaming = streaming
         self.memory = FrameMemory()
-        self.last: list[dict[str, Aggregation]] = []
+        self.last: list[Fusion] = []
         self._requests: list[FusionRequest] = []
+        # Features of other weights must not be fused with new ones.
+        self.register_load_state_dict_post_hook(_reset)
 
     @classmethod
     def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]):
@@ -82,6 +100,10 @@ class TemporalAggregation(nn.Module):
             "window": TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL),
             "streaming": video.STREAMING,
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy starts between two batches: what these hold belongs to the batch at hand.
+        return {**self.__dict__, "last": [], "_requests": []}
 
     def train(self, mode: bool = True) -> TemporalAggregation:
         self.reset()
@@ -156,19 +178,18 @@ class TemporalAggregation(nn.Module):
         start = 0
         for request in requests:
             for index, frame in enumerate(request.new, start):
-                request.memory.add(
-                    frame,
-                    {
-                        level: {name: x[index : index + 1] for name, x in level_codes.items()}
-                        for level, level_codes in codes.items()
-                    },
-                )
+                one = {
+                    level: {name: x[index : index + 1] for name, x in level_codes.items()}
+                    for level, level_codes in codes.items()
+                }
+                stays = request.memory is self.memory
+                request.memory.add(frame, _stand_alone(one) if stays else one)
             start += len(request.new)
-            self.last.append(self._fuse_one(request, codes))
+            self.last.append(Fusion(request, self._fuse_one(request)))
         if self.training:
             self._log_alignment()
         return {
-            level: torch.cat([fused[level].feature for fused in self.last]) for level in features
+            level: torch.cat([f.levels[level].feature for f in self.last]) for level in features
         }
 
     def _encode(self, level: str, features: Tensor) -> Codes:
@@ -176,26 +197,26 @@ class TemporalAggregation(nn.Module):
             return {"feature": features}
         return cast(Aggregator, self.aggregators[level]).encode(features)
 
-    def _fuse_one(self, request: FusionRequest, codes: dict) -> dict[str, Aggregation]:
+    def _fuse_one(self, request: FusionRequest) -> dict[str, Aggregation]:
         key = request.memory.gather([request.key])
         if request.refs:
             refs = request.memory.gather(request.refs)
         else:
             refs = {n: {k: x[:0] for k, x in level.items()} for n, level in key.items()}
         fused = {}
-        for level in codes:
+        for level in key:
             if level in self.aggregators:
                 fused[level] = self.aggregators[level](key[level], refs[level])
             else:
                 feature = key[level]["feature"]
-                fused[level] = Aggregation(feature, {}, None, torch.ones_like(feature[:, :1]))
+                fused[level] = Aggregation(feature, {}, None)
         return fused
 
     def pop_losses(self) -> dict[str, Tensor]:
         """Returns the losses of the last batch, mean over key frames and feature maps."""
         losses: dict[str, list[Tensor]] = {}
-        for fused in self.last:
-            for aggregation in fused.values():
+        for fusion in self.last:
+            for aggregation in fusion.levels.values():
                 for name, loss in aggregation.losses.items():
                     losses.setdefault(name, []).append(loss)
         self.last = []
@@ -203,9 +224,19 @@ class TemporalAggregation(nn.Module):
 
     def _log_alignment(self) -> None:
         """Notes how far the flow reaches, the first thing to look at when alignment fails."""
-        flows = [
-            a.flow.detach() for fused in self.last for a in fused.values() if a.flow is not None
-        ]
+        storage = get_event_storage()
+        if (storage.iter + 1) % LOG_PERIOD:
+            return
+        aggregations = [a for fusion in self.last for a in fusion.levels.values()]
+        flows = [a.flow.detach() for a in aggregations if a.flow is not None]
         reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
         if reach:
-            get_event_storage().put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
+            storage.put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
+
+
+def _stand_alone(codes: FrameCodes) -> FrameCodes:
+    """Codes of one frame without the autograd graph and the rest of the batch behind them."""
+    return {
+        level: {name: x.detach().clone() for name, x in level_codes.items()}
+        for level, level_codes in codes.items()
+    }

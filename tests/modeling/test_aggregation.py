@@ -51,10 +51,12 @@ def test_zero_vectors_have_no_direction_but_a_weight():
 def test_static_clip_with_zero_flow_is_unchanged(before, key_too):
     key = torch.randn(1, 3, 5, 7)
     module = aggregator(embed_before_warp=before, fuse_key_frame=key_too)
-    result = run(module, key, key.expand(4, -1, -1, -1))
+    refs = key.expand(4, -1, -1, -1)
+    result = run(module, key, refs)
     torch.testing.assert_close(result.feature, key)
-    assert result.weights.shape == (4 + key_too, 1, 5, 7)
-    torch.testing.assert_close(result.weights.sum(0), torch.ones(1, 5, 7))
+    _, weights = module.align(module.encode(key), module.encode(refs), result.flow)
+    assert weights.shape == (4 + key_too, 1, 5, 7)
+    torch.testing.assert_close(weights.sum(0), torch.ones(1, 5, 7))
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -72,6 +74,15 @@ def test_flow_out_of_the_map_gives_no_nan():
     result.feature.sum().backward()
     assert torch.isfinite(result.feature).all()
     assert torch.isfinite(key.grad).all()
+
+
+@pytest.mark.parametrize("key_too", [True, False])
+def test_testing_and_training_fuse_alike(key_too):
+    key, refs = torch.randn(1, 3, 5, 7), torch.randn(4, 3, 5, 7)
+    module = aggregator((0.6, -1.3), fuse_key_frame=key_too)
+    with_gradient = run(module, key, refs).feature
+    with torch.no_grad():
+        torch.testing.assert_close(run(module, key, refs).feature, with_gradient)
 
 
 @pytest.mark.parametrize("kind", ["flow", "average"])

@@ -51,7 +51,7 @@ def test_streaming_equals_recomputing_every_window(models, length, causal):
         sample = window_sample(video, t, window.offsets, streaming_from=previous)
         whole = window_sample(video, t, window.offsets)
         assert_same(detect(streaming, sample), detect(stateless, whole))
-        moved += streaming.temporal.last[0]["reduction"].flow.abs().mean().item()
+        moved += streaming.temporal.last[0].levels["reduction"].flow.abs().mean().item()
         assert len(streaming.temporal.memory) <= len(window.offsets) + 1
     assert moved > 0.01  # else the comparison would say nothing
 
@@ -116,10 +116,31 @@ def test_copies_are_independent(models):
     first = window_sample(video, 0, window.offsets, streaming_from=0)
     detect(streaming, first)
     assert not len(twin.temporal.memory)
-    before = streaming.temporal.last[0]["reduction"].feature.clone()
+    before = streaming.temporal.last[0].levels["reduction"].feature.clone()
     detect(twin, first)
-    torch.testing.assert_close(streaming.temporal.last[0]["reduction"].feature, before)
-    assert not torch.allclose(twin.temporal.last[0]["reduction"].feature, before)
+    torch.testing.assert_close(streaming.temporal.last[0].levels["reduction"].feature, before)
+    assert not torch.allclose(twin.temporal.last[0].levels["reduction"].feature, before)
+
+
+def test_the_memory_holds_no_graph_and_copies_work_with_gradients_on(models):
+    streaming, _ = models
+    streaming.reset()
+    streaming.temporal.window = window = TemporalWindow(4)
+    streaming([window_sample(make_video(3), 0, window.offsets, streaming_from=0)])
+    kept = streaming.temporal.memory.gather([0, 1, 2])["reduction"]
+    assert not any(x.requires_grad for x in kept.values())
+    one = streaming.temporal.memory.gather([1])["reduction"]["feature"]
+    assert one.untyped_storage().nbytes() == one.numel() * one.element_size()
+    assert not copy.deepcopy(streaming).temporal.last
+
+
+def test_loading_weights_forgets_the_features_of_the_old_ones(models):
+    streaming, _ = models
+    streaming.temporal.window = window = TemporalWindow(4)
+    detect(streaming, window_sample(make_video(3), 0, window.offsets, streaming_from=0))
+    assert len(streaming.temporal.memory)
+    streaming.load_state_dict(streaming.state_dict())
+    assert not len(streaming.temporal.memory)
 
 
 def test_a_skipped_frame_is_an_error(models):
@@ -155,6 +176,30 @@ def test_stills_are_detected_too(models):
 def test_unknown_feature_names_the_key():
     with pytest.raises(ValueError, match=r"MODEL\.IFF\.IN_FEATURES"):
         build(tiny_cfg("MODEL.IFF.IN_FEATURES", "['p9']"))
+
+
+@pytest.mark.parametrize(
+    ("opts", "has_trl"),
+    [
+        (("MODEL.IFF.FUSE_KEY_FRAME", False), True),
+        (("MODEL.IFF.EMBEDDING.BEFORE_WARP", False), True),
+        (("MODEL.IFF.TRL.ENABLED", False), False),
+        (("MODEL.IFF.FLOW.NAME", "BasicIFF"), True),
+        (("MODEL.IFF.AGGREGATOR", "AverageAggregator"), False),
+    ],
+)
+def test_every_choice_of_the_config_trains_and_streams(opts, has_trl):
+    model = build(tiny_cfg(*opts)).train()
+    video = make_video(3)
+    with EventStorage():
+        losses = model([training_sample(video, 1, (-1, 1), [(10, 10, 60, 50)], [0])])
+    assert ("loss_trl" in losses) == has_trl
+    sum(losses.values()).backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    model.eval()
+    for t in range(3):
+        sample = window_sample(video, t, (-2, -1, 1, 2), streaming_from=max(t - 1, 0))
+        assert torch.isfinite(detect(model, sample).scores).all()
 
 
 @pytest.mark.parametrize("offsets", [(-2, 1), (0, 0), ()])

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
 from torch import nn
 from toy_models import build, make_video, tiny_cfg, window_sample
 
+from iff_detectron2 import add_iff_config
 from iff_detectron2.modeling import make_video_arch
 
 
@@ -42,13 +44,44 @@ def test_static_clip_with_zero_flow_gives_the_plain_output(plain_and_video, flow
     torch.testing.assert_close(got.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=1e-3)
 
 
-def test_any_meta_architecture_can_be_made_temporal():
-    cls = make_video_arch(RetinaNet)
-    try:
-        assert META_ARCH_REGISTRY.get("VideoRetinaNet") is cls
-        assert issubclass(cls, RetinaNet)
-    finally:
-        del META_ARCH_REGISTRY._obj_map["VideoRetinaNet"]
+@pytest.fixture
+def video_retinanet():
+    yield make_video_arch(RetinaNet)
+    del META_ARCH_REGISTRY._obj_map["VideoRetinaNet"]
+
+
+def test_a_one_stage_detector_on_a_feature_pyramid_becomes_temporal(video_retinanet):
+    """Some levels are aggregated, the others pass; static and still, it is the plain detector."""
+    cfg = get_cfg()
+    add_iff_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.RESNETS.DEPTH = 18
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0
+    cfg.MODEL.IFF.IN_FEATURES = ["p3", "p5"]
+    cfg.MODEL.IFF.FLOW.CHANNELS = cfg.MODEL.IFF.EMBEDDING.HIDDEN_CHANNELS = 16
+    cfg.TEST.VIDEO.NUM_REFS = 4
+    plain = build(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "VideoRetinaNet"
+    video = build(cfg)
+    assert type(video) is video_retinanet
+    assert list(video.temporal.aggregators) == ["p3", "p5"]
+    missing, unexpected = video.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith("temporal.") for name in missing)
+    clip = make_video(1) * 4
+    with torch.no_grad():
+        expected = plain([{"image": clip[0]}])[0]["instances"]
+        for t in range(4):  # the last two windows bring no new frame
+            sample = window_sample(clip, t, (-2, -1, 1, 2), streaming_from=max(t - 1, 0))
+            got = video([sample])[0]["instances"]
+            assert len(got) == len(expected) > 0
+            torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=1e-5)
 
 
 def test_a_class_without_the_seam_is_refused():

@@ -21,9 +21,14 @@ _MOVING_SHAPES: dict[str, tuple[str, ListForm]] = {
 }
 
 
+def datasets_root() -> Path:
+    """The folder of the built-in datasets: $DETECTRON2_DATASETS, `datasets` where it is unset."""
+    return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
+
+
 def _below_datasets_root(folder: str) -> Callable[[], Path]:
     """Find `folder` when it is needed, so that DETECTRON2_DATASETS may be set after the import."""
-    return lambda: Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser() / folder
+    return lambda: datasets_root() / folder
 
 
 def register_builtin_datasets() -> None:
