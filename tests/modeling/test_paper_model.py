@@ -6,7 +6,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.utils.events import EventStorage
-from toy_models import CONFIGS, build, make_video, tiny_cfg, training_sample, window_sample
+from toy_models import CONFIGS, build, make_video, training_sample, window_sample
 
 from iff_detectron2.engine import load_config
 
@@ -49,8 +49,8 @@ def test_training_step_of_iff_net_c_at_600x1000():
 
 def test_the_small_net_overfits_one_clip():
     torch.manual_seed(0)
-    cfg = tiny_cfg("MODEL.RFCN.POOLER_RESOLUTION", 3, "MODEL.RFCN.OHEM_TOPK", 16)
-    model = build(cfg).train()
+    small = str(CONFIGS / "MovingShapes/iff_net_C.yaml")
+    model = build(load_config(small, ["TEST.VIDEO.NUM_REFS", 4])).train()
     clip = [frame // 4 for frame in make_video(3, 96, 128)]
     boxes = []
     for t, frame in enumerate(clip):
@@ -62,13 +62,16 @@ def test_the_small_net_overfits_one_clip():
         training_sample(clip, t, offsets, boxes[t], [1, 4])
         for t, offsets in enumerate([(1, 2), (-1, 1), (-1, -2)])
     ]
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    for step in range(120):
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.08, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [150])
+    for step in range(200):
         optimiser.zero_grad()
         with EventStorage(step):
             sum(model(samples).values()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        for parameter in model.parameters():
+            torch.nn.utils.clip_grad_norm_(parameter, 1.0)
         optimiser.step()
+        schedule.step()
     model.eval()
     window = model.temporal.window
     for t in range(3):
