@@ -1,1 +1,0 @@
-"""Post-processing of detections over time; stands alone."""
