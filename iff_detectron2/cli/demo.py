@@ -30,10 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the whole demo; what is done already is kept, so an interrupted demo goes on."""
-    # Importing the models takes seconds, which `--help` should not.
     from iff_detectron2.data.datasets import datasets_root
-    from iff_detectron2.data.moving_shapes import MovingShapesOptions, generate_moving_shapes
-    from iff_detectron2.data.moving_shapes import find_complete as find_complete_set
+    from iff_detectron2.data.moving_shapes import generate_moving_shapes
 
     if not Path(args.config_file).is_file():
         raise FileNotFoundError(
@@ -44,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
     output: Path = args.output
     root = datasets_root() / "moving_shapes"
     print(f"[1/3] MovingShapes in {root}", flush=True)
-    if find_complete_set(root, MovingShapesOptions()) is None:
-        generate_moving_shapes(root)
+    generate_moving_shapes(root)
     print(f"[2/3] Training and evaluation in {output / 'training'}", flush=True)
     cfg, model, dataset = _train(args.config_file, output / "training", args.opts)
     print("[3/3] Pictures", flush=True)
