@@ -68,6 +68,11 @@ def add_iff_config(cfg: CN) -> None:
     # is aligned. Through the flow, which is predicted from features, it reaches them either way.
     cfg.MODEL.IFF.TRL.GRAD_TO_FEATURES = False
 
+    # --- Training ------------------------------------------------------------------------------
+    # The images that a process has in a step pass the model in this number of parts, whose
+    # gradients add up; 0: one image at a time. IMS_PER_BATCH and the schedule keep their meaning.
+    cfg.SOLVER.ACCUMULATE_STEPS = 1
+
     # --- Video input ----------------------------------------------------------------------------
     cfg.INPUT.VIDEO = CN()
     # Neighbours a key frame in training, drawn from [t - MAX_OFFSET, t + MAX_OFFSET].

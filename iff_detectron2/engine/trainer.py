@@ -25,6 +25,7 @@ from iff_detectron2.data import VIDDatasetMapper, VideoInferenceSampler
 from iff_detectron2.evaluation import VIDEvaluator
 from iff_detectron2.modeling import FlowEstimator
 
+from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, parts_of_a_step
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
 
@@ -36,19 +37,37 @@ class VideoTrainer(DefaultTrainer):
         # Not the parent's constructor: it binds DDP to a GPU and loads checkpoints unchecked.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        parts = self.parts_of_a_step(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         device_ids = [comm.get_local_rank()] if model.device.type == "cuda" else None
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
-        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer(model, data_loader, optimizer)
+        amp = cfg.SOLVER.AMP.ENABLED
+        if parts == 1:
+            step = (AMPTrainer if amp else SimpleTrainer)(model, data_loader, optimizer)
+        else:
+            accumulating = AccumulatingAMPTrainer if amp else AccumulatingTrainer
+            step = accumulating(model, data_loader, optimizer, parts=parts)
+        self._trainer = step
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = VideoCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    @staticmethod
+    def parts_of_a_step(cfg) -> int:
+        """Number of parts in which the images of a step pass the model, before anything is read.
+
+        Raises:
+            ValueError: if SOLVER does not fit the device or the number of processes.
+        """
+        if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+            raise ValueError("SOLVER.AMP.ENABLED needs a GPU, but MODEL.DEVICE is cpu")
+        solver = cfg.SOLVER
+        return parts_of_a_step(solver.IMS_PER_BATCH, comm.get_world_size(), solver.ACCUMULATE_STEPS)
 
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()

@@ -171,7 +171,16 @@ class RFCNROIHeads(ROIHeads):
         proposals = self.label_and_sample_proposals(proposals, targets)
         predictions = self.box_predictor(x, [p.proposal_boxes for p in proposals])
         predictions, proposals = self.mine_hard_examples(predictions, proposals)
-        return proposals, self.box_predictor.losses(predictions, proposals)
+        return proposals, self._losses(predictions, proposals)
+
+    def _losses(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Means over images, so that it does not matter which images share a batch or a GPU."""
+        counts = [len(p) for p in proposals]
+        images = zip(*(x.split(counts) for x in predictions), proposals, strict=True)
+        losses = [self.box_predictor.losses((s, d), [p]) for s, d, p in images]
+        return {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
 
     @torch.no_grad()
     def _region_losses(self, scores: Tensor, deltas: Tensor, proposals: Instances) -> Tensor:
