@@ -3,6 +3,14 @@
 from .arrays import Detections, GroundTruth
 from .dataset_ground_truth import ground_truth_from_dicts
 from .motion_iou import motion_iou, read_fgfa_motion_iou
+from .prediction_readers import (
+    SavedFrame,
+    iterate_frames,
+    iterate_videos,
+    read_predictions,
+    read_predictions_json,
+    read_predictions_text,
+)
 from .protocols import (
     AREA_RANGES,
     MOTION_RANGES,
@@ -22,10 +30,16 @@ __all__ = [
     "EvaluationRange",
     "EvaluationResult",
     "GroundTruth",
+    "SavedFrame",
     "VIDEvaluator",
     "evaluate_detections",
     "format_result",
     "ground_truth_from_dicts",
+    "iterate_frames",
+    "iterate_videos",
     "motion_iou",
     "read_fgfa_motion_iou",
+    "read_predictions",
+    "read_predictions_json",
+    "read_predictions_text",
 ]
