@@ -33,10 +33,18 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.AGGREGATOR = "FlowGuidedAggregator"
     # The key frame itself is one of the fused frames.
     cfg.MODEL.IFF.FUSE_KEY_FRAME = True
+    # Add what the neighbours change times a learned scale that starts at zero: a trained detector
+    # starts with exactly its old output.
+    cfg.MODEL.IFF.GATE = False
+    # Train the temporal part alone; weights and BatchNorm statistics of the detector stay.
+    cfg.MODEL.IFF.FREEZE_DETECTOR = False
 
     cfg.MODEL.IFF.FLOW = CN()
     # One of FLOW_ESTIMATOR_REGISTRY: BasicIFF, AdvancedIFF.
     cfg.MODEL.IFF.FLOW.NAME = "AdvancedIFF"
+    # The feature map whose flow is resized and carried to all others; empty if each of
+    # IN_FEATURES finds its own.
+    cfg.MODEL.IFF.FLOW.LEVEL = ""
     # Width of the layers on the features (EB-1 in the advanced module).
     cfg.MODEL.IFF.FLOW.CHANNELS = 512
     # Width of the layers behind the correlation and of EB-2 (advanced module).
@@ -87,6 +95,12 @@ def add_iff_config(cfg: CN) -> None:
     # Pass each frame through the backbone once, in order, and keep its features in a memory;
     # otherwise every sample carries its whole window and samples may come in any order.
     cfg.TEST.VIDEO.STREAMING = True
+    # Neighbours that are fused at a time, to bound memory; 0 for all at once.
+    cfg.TEST.VIDEO.PAIRS_PER_CHUNK = 0
+    # Type (float32, float16, bfloat16; empty: as computed) and device (cpu; empty: the model's) of
+    # the features that a stream keeps.
+    cfg.TEST.VIDEO.MEMORY_DTYPE = ""
+    cfg.TEST.VIDEO.MEMORY_DEVICE = ""
     # Rules of the evaluation: fgfa, devkit or coco.
     cfg.TEST.VIDEO.PROTOCOL = "fgfa"
 

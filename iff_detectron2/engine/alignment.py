@@ -47,7 +47,11 @@ def alignment_rows(
     request = fusion.request
     key = request.memory.gather([request.key])[level]
     refs = request.memory.gather(request.refs)[level]
-    _, weights = model.temporal.aggregators[level].align(key, refs, flow)
+    aggregator = model.temporal.aggregators[level]
+    offsets_of_all = [frame - request.key for frame in request.refs]
+    _, weights = aggregator.fused_frames(
+        key, aggregator.align(key, refs, offsets=offsets_of_all, flow=flow)
+    )
     # The key frame, where it is fused, stands first.
     weights = weights[len(weights) - len(flow) :]
     stride = model.backbone.output_shape()[level].stride

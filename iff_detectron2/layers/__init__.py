@@ -3,6 +3,6 @@
 from .aggregation import warp_and_aggregate
 from .correlation import local_correlation
 from .ps_roi_pool import ps_roi_pool
-from .warp import flow_warp
+from .warp import flow_warp, resize_flow
 
-__all__ = ["flow_warp", "local_correlation", "ps_roi_pool", "warp_and_aggregate"]
+__all__ = ["flow_warp", "local_correlation", "ps_roi_pool", "resize_flow", "warp_and_aggregate"]

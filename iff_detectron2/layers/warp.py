@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -52,6 +53,34 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
         return x + flow.sum() * 0  # keeps both in the graph
     index, weight = bilinear_corners(flow.to(accumulation_type(x.dtype, flow.dtype)))
     return _Sample.apply(x, index, weight)
+
+
+def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Carries a flow to a map of another size: sampled bilinearly, in cells of the new map.
+
+    The two axes scale on their own, since maps of odd sizes do not halve exactly.
+
+    Args:
+        flow: displacements [N, 2, H, W] in cells; channel 0 is dx, channel 1 is dy.
+        size: height and width of the new map.
+
+    Returns:
+        [N, 2, *size] in the type of `flow`; `flow` itself where the size stays.
+
+    Raises:
+        ValueError: flow has another shape, or a size is not positive.
+    """
+    if flow.dim() != 4 or flow.shape[1] != 2:
+        raise ValueError(f"flow must have shape [N, 2, H, W], got {tuple(flow.shape)}.")
+    height, width = flow.shape[2:]
+    if min(height, width, *size) < 1:
+        raise ValueError(f"cannot resize a flow from {(height, width)} to {tuple(size)} cells.")
+    if (height, width) == tuple(size):
+        return flow
+    scale = flow.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
+    if not len(flow):
+        return flow.new_zeros((0, 2, *size)) + flow.sum()
+    return F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False) * scale
 
 
 class _Sample(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,11 +22,29 @@ AGGREGATOR_REGISTRY = Registry("AGGREGATOR")
 AGGREGATOR_REGISTRY.__doc__ = """
 Registry of aggregators: modules that fuse the feature maps of a key frame and its neighbours.
 
-The registered object is called with `obj(cfg, input_shape)` and returns an `Aggregator`.
+The registered object is called with `obj(cfg, input_shape, carried_flow=...)` and returns an
+`Aggregator`. With `carried_flow` it is handed the flow of another feature map and estimates none.
 """
 
 Codes = dict[str, Tensor]
 """What an aggregator keeps of frames: named tensors [N, ., H, W], "feature" among them."""
+
+
+@dataclass
+class Alignment:
+    """Neighbours as the key frame would see them, and what speaks for each.
+
+    Attributes:
+        frames: aligned features of the neighbours, [T, C, H, W].
+        scores: [T, 1, H, W] in float32; the fusion weights are their softmax over the frames.
+        key_score: the same for the key frame, [1, 1, H, W].
+        flow: displacement of each neighbour, [T, 2, H, W], in cells; None without flow.
+    """
+
+    frames: Tensor
+    scores: Tensor
+    key_score: Tensor
+    flow: Tensor | None = None
 
 
 @dataclass
@@ -44,20 +63,124 @@ class Aggregation:
 
 
 class Aggregator(nn.Module, ABC):
-    """Fuses frames in two steps, so that the first is done once a frame and kept."""
+    """Fuses frames in two steps, so that the first is done once a frame and kept.
 
-    def encode(self, features: Tensor) -> Codes:
-        """Maps the feature maps of single frames [N, C, H, W] to what fusing them needs."""
+    A subclass says in `align` how neighbours are brought to the key frame and how each is scored;
+    the weighted sum over the frames, whole or in chunks, is here.
+    """
+
+    def __init__(self, *, fuse_key_frame: bool = True) -> None:
+        """
+        Args:
+            fuse_key_frame: the key frame is one of the fused frames; without neighbours it is
+                anyway.
+        """
+        super().__init__()
+        self.fuse_key_frame = fuse_key_frame
+
+    @property
+    def estimates_flow(self) -> bool:
+        """Whether this aggregator predicts a flow that could be carried to other maps."""
+        return False
+
+    def encode(self, features: Tensor, images: Tensor) -> Codes:
+        """Maps what is known of single frames to what fusing them needs.
+
+        Args:
+            features: feature maps, [N, C, H, W].
+            images: the batch as the backbone saw it, normalised and padded, [N, 3, H', W'].
+        """
         return {"feature": features}
 
     @abstractmethod
-    def forward(self, key: Codes, refs: Codes) -> Aggregation:
-        """Fuses one key frame (codes [1, ., H, W]) with its neighbours (codes [T, ., H, W])."""
+    def align(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Alignment:
+        """Brings neighbours to the key frame and scores them.
+
+        Args:
+            key: codes of the key frame, [1, ., H, W].
+            refs: codes of T neighbours, [T, ., H, W].
+            offsets: frames from the key frame to each neighbour, negative for earlier ones.
+            flow: flow [T, 2, H, W] carried from another map, in cells of this one; None where
+                this aggregator is to find out for itself.
+        """
+
+    def losses(self, key: Codes, refs: Codes, alignment: Alignment) -> dict[str, Tensor]:
+        """Losses of an alignment in training, by name."""
+        return {}
+
+    def forward(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Aggregation:
+        """Fuses a key frame with its neighbours; arguments as in `align`."""
+        alignment = self.align(key, refs, offsets=offsets, flow=flow)
+        frames, weights = self.fused_frames(key, alignment)
+        feature = (weights.to(frames.dtype) * frames).sum(dim=0, keepdim=True)
+        losses = self.losses(key, refs, alignment) if self.training else {}
+        return Aggregation(feature, losses, alignment.flow)
+
+    def fused_frames(self, key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
+        """Returns the fused frames [T, C, H, W] and their weights [T, 1, H, W], which sum to 1.
+
+        With the key frame, which then stands first, 1 + T of both.
+        """
+        frames, scores = alignment.frames, alignment.scores
+        if self._fuses_key(len(frames)):
+            frames, scores = _with_key(key, alignment)
+        return frames, scores.softmax(dim=0)
+
+    def forward_in_chunks(
+        self,
+        key: Codes,
+        chunks: Iterable[tuple[Codes, Sequence[int], Tensor | None]],
+        num_refs: int,
+    ) -> Aggregation:
+        """Fuses like `forward`, for testing, with no more than a chunk of neighbours in memory.
+
+        Args:
+            key: codes of the key frame, [1, ., H, W].
+            chunks: the neighbours in parts, each with its offsets and carried flow.
+            num_refs: neighbours of all chunks together, at least 1.
+        """
+        sums: tuple[Tensor, Tensor, Tensor] | None = None  # frames, weights, largest score
+        flows = []
+        for refs, offsets, carried in chunks:
+            alignment = self.align(key, refs, offsets=offsets, flow=carried)
+            frames, scores = alignment.frames, alignment.scores
+            if sums is None and self._fuses_key(num_refs):
+                frames, scores = _with_key(key, alignment)
+            if alignment.flow is not None:
+                flows.append(alignment.flow)
+            # A softmax over frames that come chunk by chunk: sums of exp(score - largest score).
+            top = scores.amax(dim=0, keepdim=True)
+            top = top if sums is None else torch.maximum(top, sums[2])
+            shares = (scores - top).exp()
+            total = (shares * frames.float()).sum(dim=0, keepdim=True)
+            mass = shares.sum(dim=0, keepdim=True)
+            if sums is not None:
+                fade = (sums[2] - top).exp()
+                total, mass = total + fade * sums[0], mass + fade * sums[1]
+            sums = total, mass, top
+        if sums is None:
+            raise ValueError("there is nothing to fuse: no chunk of neighbours")
+        feature = (sums[0] / sums[1]).to(key["feature"].dtype)
+        return Aggregation(feature, {}, torch.cat(flows) if flows else None)
+
+    def _fuses_key(self, num_refs: int) -> bool:
+        return self.fuse_key_frame or not num_refs
 
 
-def build_aggregator(cfg, input_shape: ShapeSpec) -> Aggregator:
+def _with_key(key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
+    """Frames and scores of an alignment with those of the key frame in front."""
+    frames = torch.cat((key["feature"].to(alignment.frames.dtype), alignment.frames))
+    return frames, torch.cat((alignment.key_score, alignment.scores))
+
+
+def build_aggregator(cfg, input_shape: ShapeSpec, *, carried_flow: bool = False) -> Aggregator:
     """Builds the aggregator that MODEL.IFF.AGGREGATOR names."""
-    return AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)(cfg, input_shape)
+    aggregator = AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)
+    return aggregator(cfg, input_shape, carried_flow=carried_flow)
 
 
 @AGGREGATOR_REGISTRY.register()
@@ -66,18 +189,18 @@ class AverageAggregator(Aggregator):
 
     @configurable
     def __init__(self, *, fuse_key_frame: bool = True) -> None:
-        super().__init__()
-        self.fuse_key_frame = fuse_key_frame
+        super().__init__(fuse_key_frame=fuse_key_frame)
 
     @classmethod
-    def from_config(cls, cfg, input_shape: ShapeSpec):
+    def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
         return {"fuse_key_frame": cfg.MODEL.IFF.FUSE_KEY_FRAME}
 
-    def forward(self, key: Codes, refs: Codes) -> Aggregation:
+    def align(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Alignment:
         frames = refs["feature"]
-        if self.fuse_key_frame or not len(frames):
-            frames = torch.cat((key["feature"], frames))
-        return Aggregation(frames.mean(dim=0, keepdim=True), {}, None)
+        scores = frames.new_zeros((len(frames), 1, *frames.shape[-2:]), dtype=torch.float32)
+        return Alignment(frames, scores, scores.new_zeros((1, *scores.shape[1:])))
 
 
 class Embedding(nn.Sequential):
@@ -95,18 +218,18 @@ class Embedding(nn.Sequential):
         super().__init__(*layers)
 
 
-def similarity_weights(embeddings: Tensor, key: Tensor) -> Tensor:
-    """Weighs frames by the cosine of their embeddings with the key's, softmax over the frames.
+def similarity(embeddings: Tensor, key: Tensor) -> Tensor:
+    """Compares frames with the key frame by the cosine of their embeddings (FGFA).
 
     Args:
-        embeddings: of the fused frames, [T, E, H, W].
+        embeddings: of the frames, [T, E, H, W].
         key: of the key frame, [1, E, H, W].
 
     Returns:
-        Weights [T, 1, H, W] in float32. Where a map is zero (outside of its frame) the cosine is 0.
+        Cosines [T, 1, H, W] in float32; 0 where a map is zero, as outside of its frame.
     """
     cosine = F.cosine_similarity(embeddings.float(), key.float(), dim=1, eps=1e-8)
-    return cosine.softmax(dim=0).unsqueeze(1)
+    return cosine.unsqueeze(1)
 
 
 @AGGREGATOR_REGISTRY.register()
@@ -117,7 +240,7 @@ class FlowGuidedAggregator(Aggregator):
     def __init__(
         self,
         *,
-        flow_estimator: FlowEstimator,
+        flow_estimator: FlowEstimator | None,
         embedding: nn.Module,
         alignment_loss: AlignmentLoss | None = None,
         fuse_key_frame: bool = True,
@@ -125,73 +248,85 @@ class FlowGuidedAggregator(Aggregator):
     ) -> None:
         """
         Args:
-            flow_estimator: predicts the flow of each neighbour.
+            flow_estimator: predicts the flow of each neighbour; None where it is carried from
+                another feature map.
             embedding: maps features [N, C, H, W] to embeddings [N, E, H, W].
             alignment_loss: loss of the alignment in training.
             fuse_key_frame: the key frame is one of the fused frames.
             embed_before_warp: warp the embedding, instead of embedding the warped features.
         """
-        super().__init__()
+        super().__init__(fuse_key_frame=fuse_key_frame)
         self.flow_estimator = flow_estimator
         self.embedding = embedding
         self.alignment_loss = alignment_loss
-        self.fuse_key_frame = fuse_key_frame
         self.embed_before_warp = embed_before_warp
 
     @classmethod
-    def from_config(cls, cfg, input_shape: ShapeSpec):
+    def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
         embedding = cfg.MODEL.IFF.EMBEDDING
         return {
-            "flow_estimator": build_flow_estimator(cfg, input_shape),
+            "flow_estimator": None if carried_flow else build_flow_estimator(cfg, input_shape),
             "embedding": Embedding(
                 input_shape.channels, embedding.HIDDEN_CHANNELS, embedding.CHANNELS
             ),
-            "alignment_loss": build_alignment_loss(cfg),
+            # A loss on the flow belongs where the flow is made.
+            "alignment_loss": None if carried_flow else build_alignment_loss(cfg),
             "fuse_key_frame": cfg.MODEL.IFF.FUSE_KEY_FRAME,
             "embed_before_warp": embedding.BEFORE_WARP,
         }
 
-    def encode(self, features: Tensor) -> Codes:
-        codes = {"feature": features, "flow": self.flow_estimator.encode(features)}
+    @property
+    def estimates_flow(self) -> bool:
+        return self.flow_estimator is not None
+
+    def encode(self, features: Tensor, images: Tensor) -> Codes:
+        codes = {"feature": features}
+        if self.flow_estimator is not None:
+            codes["flow"] = self.flow_estimator.encode(features, images)
         if self.embed_before_warp:
             codes["embedding"] = self.embedding(features)
         return codes
 
-    def forward(self, key: Codes, refs: Codes) -> Aggregation:
-        flow = self.flow_estimator(key["flow"], refs["flow"])
-        losses = {}
-        if self.training and self.alignment_loss is not None:
-            losses["loss_trl"] = self.alignment_loss(key["feature"], refs["feature"], flow)
-        if self.embed_before_warp and not torch.is_grad_enabled():
-            # The same sum without the warped frames ever standing in memory together.
-            feature = warp_and_aggregate(
-                refs["feature"],
-                refs["embedding"],
-                flow,
-                key["embedding"],
-                key["feature"] if self._fuses_key(refs) else None,
-            )
-        else:
-            frames, weights = self.align(key, refs, flow)
-            feature = (weights.to(frames.dtype) * frames).sum(dim=0, keepdim=True)
-        return Aggregation(feature, losses, flow)
-
-    def align(self, key: Codes, refs: Codes, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """Warps the neighbours and weighs the frames that are fused.
-
-        Returns:
-            Frames [T, C, H, W] and their weights [T, 1, H, W], which sum to 1 over the frames;
-            with the key frame first, 1 + T of both.
-        """
+    def align(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Alignment:
+        flow = self._flow(key, refs, flow)
         frames = flow_warp(refs["feature"], flow)
         if self.embed_before_warp:
             embeddings, key_embedding = flow_warp(refs["embedding"], flow), key["embedding"]
         else:
             embeddings, key_embedding = self.embedding(frames), self.embedding(key["feature"])
-        if self._fuses_key(refs):
-            frames = torch.cat((key["feature"], frames))
-            embeddings = torch.cat((key_embedding, embeddings))
-        return frames, similarity_weights(embeddings, key_embedding)
+        return Alignment(
+            frames,
+            similarity(embeddings, key_embedding),
+            similarity(key_embedding, key_embedding),
+            flow,
+        )
 
-    def _fuses_key(self, refs: Codes) -> bool:
-        return self.fuse_key_frame or not len(refs["feature"])
+    def losses(self, key: Codes, refs: Codes, alignment: Alignment) -> dict[str, Tensor]:
+        if self.alignment_loss is None:
+            return {}
+        return {"loss_trl": self.alignment_loss(key["feature"], refs["feature"], alignment.flow)}
+
+    def forward(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Aggregation:
+        if torch.is_grad_enabled() or self.training or not self.embed_before_warp:
+            return super().forward(key, refs, offsets=offsets, flow=flow)
+        # The same sum without the warped frames ever standing in memory together.
+        flow = self._flow(key, refs, flow)
+        feature = warp_and_aggregate(
+            refs["feature"],
+            refs["embedding"],
+            flow,
+            key["embedding"],
+            key["feature"] if self._fuses_key(len(flow)) else None,
+        )
+        return Aggregation(feature, {}, flow)
+
+    def _flow(self, key: Codes, refs: Codes, carried: Tensor | None) -> Tensor:
+        if self.flow_estimator is not None:
+            return self.flow_estimator(key["flow"], refs["flow"])
+        if carried is None:
+            raise ValueError("an aggregator without a flow estimator needs the flow of another map")
+        return carried

@@ -25,16 +25,24 @@ class FlowEstimator(nn.Module, ABC):
     """Predicts feature flow in two steps, so that the first is done once a frame."""
 
     @abstractmethod
-    def encode(self, features: Tensor) -> Tensor:
-        """Maps the features of single frames [N, C, H, W] to what pairs need, [N, C', H, W]."""
+    def encode(self, features: Tensor, images: Tensor) -> Tensor:
+        """Maps single frames to what pairs of them need.
+
+        Args:
+            features: feature maps, [N, C, H, W].
+            images: the batch as the backbone saw it, normalised and padded, [N, 3, H', W'].
+
+        Returns:
+            One encoding a frame, [N, ., ., .].
+        """
 
     @abstractmethod
     def forward(self, key: Tensor, refs: Tensor) -> Tensor:
         """Predicts the flow M_{j->i} from each neighbour j to the key frame i.
 
         Args:
-            key: encoding of the key frame, [1, C', H, W].
-            refs: encodings of its neighbours, [T, C', H, W].
+            key: encoding of the key frame, batch of 1.
+            refs: encodings of its neighbours, batch of T.
 
         Returns:
             Displacement [T, 2, H, W], dx and dy in cells of the map: the key's cell p looks at
@@ -85,7 +93,7 @@ class BasicIFF(FlowEstimator):
     def from_config(cls, cfg, input_shape: ShapeSpec):
         return {"in_channels": input_shape.channels, "channels": cfg.MODEL.IFF.FLOW.CHANNELS}
 
-    def encode(self, features: Tensor) -> Tensor:
+    def encode(self, features: Tensor, images: Tensor) -> Tensor:
         return self.embed(self.reduce(features))
 
     def forward(self, key: Tensor, refs: Tensor) -> Tensor:
@@ -146,7 +154,7 @@ class AdvancedIFF(FlowEstimator):
             "correlation_stride": flow.CORRELATION_STRIDE,
         }
 
-    def encode(self, features: Tensor) -> Tensor:
+    def encode(self, features: Tensor, images: Tensor) -> Tensor:
         return self.eb1(features)
 
     def forward(self, key: Tensor, refs: Tensor) -> Tensor:

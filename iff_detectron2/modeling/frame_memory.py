@@ -15,20 +15,58 @@ FrameCodes = dict[str, Codes]
 T = TypeVar("T", bound="FrameMemory")
 
 
+_DTYPES = {
+    "": None,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+def build_frame_memory(cfg) -> FrameMemory:
+    """Builds the memory of a stream as TEST.VIDEO.MEMORY_DTYPE and MEMORY_DEVICE say.
+
+    Raises:
+        ValueError: for an unknown type or device.
+    """
+    dtype, device = cfg.TEST.VIDEO.MEMORY_DTYPE, cfg.TEST.VIDEO.MEMORY_DEVICE
+    if dtype not in _DTYPES:
+        known = ", ".join(name or "''" for name in _DTYPES)
+        raise ValueError(f"TEST.VIDEO.MEMORY_DTYPE must be one of {known}, got {dtype!r}")
+    try:
+        return FrameMemory(_DTYPES[dtype], torch.device(device) if device else None)
+    except RuntimeError as error:
+        raise ValueError(
+            f"TEST.VIDEO.MEMORY_DEVICE must be '' or a device such as cpu, got {device!r}"
+        ) from error
+
+
 class FrameMemory:
     """Codes of the frames of one video, by frame index.
 
-    The memory is the only state that a model keeps between two frames of a stream.
+    The memory is the only state that a model keeps between two frames of a stream. It may keep
+    codes in a smaller type or on another device than the one they are computed with.
 
     Attributes:
         video_id: the video whose frames are held; None while empty.
         image_size: height and width in pixels that all its frames have; None while empty.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """
+        Args:
+            dtype: floating-point type in which codes are kept; None for that of the codes.
+            device: where they are kept; None for where they are made.
+        """
+        self.dtype = dtype
+        self.device = device
         self.video_id: str | None = None
         self.image_size: tuple[int, int] | None = None
         self._frames: dict[int, FrameCodes] = {}
+        # Type and device of the codes before they were stored, by feature map and name.
+        self._origin: dict[tuple[str, str], tuple[torch.dtype, torch.device]] = {}
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -38,7 +76,7 @@ class FrameMemory:
 
     def __deepcopy__(self: T, memo: dict) -> T:
         # A copy of a model starts a stream of its own.
-        return type(self)()
+        return type(self)(self.dtype, self.device)
 
     def start(self, video_id: str, image_size: tuple[int, int]) -> None:
         """Makes the memory that of `video_id`, forgetting any other video.
@@ -57,10 +95,31 @@ class FrameMemory:
 
     def add(self, frame_index: int, codes: FrameCodes) -> None:
         """Keeps the codes (batch of 1) of a frame."""
-        self._frames[frame_index] = codes
+        for level, level_codes in codes.items():
+            for name, x in level_codes.items():
+                self._origin[level, name] = (x.dtype, x.device)
+        self._frames[frame_index] = {
+            level: {
+                name: x.to(self.device or x.device, self.dtype or x.dtype)
+                for name, x in level_codes.items()
+            }
+            for level, level_codes in codes.items()
+        }
 
-    def gather(self, frame_indices: Sequence[int]) -> FrameCodes:
+    def nbytes(self) -> int:
+        """Bytes that the kept codes take."""
+        levels = (level for frame in self._frames.values() for level in frame.values())
+        return sum(x.numel() * x.element_size() for level in levels for x in level.values())
+
+    def gather(self, frame_indices: Sequence[int], level: str | None = None) -> FrameCodes:
         """Stacks the codes of frames along the batch; a frame may be named more than once.
+
+        Args:
+            frame_indices: the frames, at least one.
+            level: the one feature map that is wanted; None for all.
+
+        Returns:
+            The codes in the type and on the device that they were added with.
 
         Raises:
             KeyError: if a frame is not in the memory.
@@ -68,11 +127,16 @@ class FrameMemory:
         frames = [self._frames[index] for index in frame_indices]
         return {
             level: {
-                name: torch.cat([frame[level][name] for frame in frames])
+                name: self._restored(level, name, [frame[level][name] for frame in frames])
                 for name in frames[0][level]
             }
-            for level in frames[0]
+            for level in (frames[0] if level is None else [level])
         }
+
+    def _restored(self, level: str, name: str, parts: list[torch.Tensor]) -> torch.Tensor:
+        dtype, device = self._origin[level, name]
+        stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return stacked.to(device, dtype)
 
     def keep_only(self, frame_indices: Iterable[int]) -> None:
         """Forgets all frames but the named ones."""
@@ -83,3 +147,4 @@ class FrameMemory:
         """Forgets the video."""
         self.video_id = self.image_size = None
         self._frames.clear()
+        self._origin.clear()

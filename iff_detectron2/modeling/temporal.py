@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,10 +12,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from iff_detectron2.layers import resize_flow
 from iff_detectron2.structures import TemporalWindow
 
 from .aggregation import Aggregation, Aggregator, Codes, build_aggregator
-from .frame_memory import FrameCodes, FrameMemory
+from .frame_memory import FrameCodes, FrameMemory, build_frame_memory
 
 # Iterations between two looks at the flow: as often as Detectron2 writes metrics, since each look
 # waits for the GPU.
@@ -67,6 +68,10 @@ class TemporalAggregation(nn.Module):
         aggregators: Mapping[str, Aggregator],
         window: TemporalWindow,
         streaming: bool = True,
+        flow_level: str = "",
+        gate: bool = False,
+        pairs_per_chunk: int = 0,
+        memory: FrameMemory | None = None,
     ) -> None:
         """
         Args:
@@ -74,12 +79,34 @@ class TemporalAggregation(nn.Module):
             window: neighbours of a key frame in streaming.
             streaming: samples of a video come in order and carry only the frames that are new to
                 the window; otherwise each carries its whole window.
+            flow_level: the map whose flow is carried to all others; empty if each map finds its
+                own.
+            gate: add what the neighbours change times a learned scale that starts at zero, so
+                that a trained detector starts with its old output.
+            pairs_per_chunk: neighbours that are fused at a time in testing; 0 for all at once.
+            memory: where a stream keeps its frames.
         """
         super().__init__()
+        if pairs_per_chunk < 0:
+            raise ValueError(
+                f"TEST.VIDEO.PAIRS_PER_CHUNK must not be negative, got {pairs_per_chunk}"
+            )
+        if flow_level and not aggregators[flow_level].estimates_flow:
+            raise ValueError(
+                f"MODEL.IFF.FLOW.LEVEL is {flow_level!r}, but "
+                f"{type(aggregators[flow_level]).__name__} predicts no flow that could be carried "
+                "to other maps; leave it empty"
+            )
         self.aggregators = nn.ModuleDict(aggregators)
         self.window = window
         self.streaming = streaming
-        self.memory = FrameMemory()
+        self.flow_level = flow_level
+        self.pairs_per_chunk = pairs_per_chunk
+        # Without a gate the names of the weights are those of a model that never had one.
+        self.gates = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(())) for name in aggregators} if gate else {}
+        )
+        self.memory = FrameMemory() if memory is None else memory
         self.last: list[Fusion] = []
         self._requests: list[FusionRequest] = []
         # Features of other weights must not be fused with new ones.
@@ -87,18 +114,33 @@ class TemporalAggregation(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]):
-        names = list(cfg.MODEL.IFF.IN_FEATURES) or list(input_shape)
+        iff, video = cfg.MODEL.IFF, cfg.TEST.VIDEO
+        names = list(iff.IN_FEATURES) or list(input_shape)
         for name in names:
             if name not in input_shape:
                 raise ValueError(
                     f"MODEL.IFF.IN_FEATURES names {name!r}, which is not among the features of the "
                     f"backbone: {', '.join(input_shape)}"
                 )
-        video = cfg.TEST.VIDEO
+        source = iff.FLOW.LEVEL
+        if source and source not in names:
+            raise ValueError(
+                f"MODEL.IFF.FLOW.LEVEL is {source!r}, which is not among the aggregated features: "
+                f"{', '.join(names)}"
+            )
         return {
-            "aggregators": {name: build_aggregator(cfg, input_shape[name]) for name in names},
+            "aggregators": {
+                name: build_aggregator(
+                    cfg, input_shape[name], carried_flow=bool(source) and name != source
+                )
+                for name in names
+            },
             "window": TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL),
             "streaming": video.STREAMING,
+            "flow_level": source,
+            "gate": iff.GATE,
+            "pairs_per_chunk": video.PAIRS_PER_CHUNK,
+            "memory": build_frame_memory(cfg),
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,7 +215,8 @@ class TemporalAggregation(nn.Module):
         if not self._requests:
             return features
         requests, self._requests = self._requests, []
-        codes = {name: self._encode(name, x) for name, x in features.items()}
+        (images,) = args
+        codes = {name: self._encode(name, x, images) for name, x in features.items()}
         self.last = []
         start = 0
         for request in requests:
@@ -192,25 +235,54 @@ class TemporalAggregation(nn.Module):
             level: torch.cat([f.levels[level].feature for f in self.last]) for level in features
         }
 
-    def _encode(self, level: str, features: Tensor) -> Codes:
+    def _encode(self, level: str, features: Tensor, images: Tensor) -> Codes:
         if level not in self.aggregators:
             return {"feature": features}
-        return cast(Aggregator, self.aggregators[level]).encode(features)
+        return cast(Aggregator, self.aggregators[level]).encode(features, images)
 
     def _fuse_one(self, request: FusionRequest) -> dict[str, Aggregation]:
+        """Fuses the key frame of a request with its neighbours, on every feature map."""
         key = request.memory.gather([request.key])
-        if request.refs:
-            refs = request.memory.gather(request.refs)
-        else:
-            refs = {n: {k: x[:0] for k, x in level.items()} for n, level in key.items()}
-        fused = {}
-        for level in key:
-            if level in self.aggregators:
-                fused[level] = self.aggregators[level](key[level], refs[level])
+        chunked = 0 < self.pairs_per_chunk < len(request.refs) and not self.training
+        size = self.pairs_per_chunk if chunked else max(len(request.refs), 1)
+        fused: dict[str, Aggregation] = {}
+        # The map that finds the flow comes first.
+        for level in sorted(key, key=lambda name: name != self.flow_level):
+            if level not in self.aggregators:
+                fused[level] = Aggregation(key[level]["feature"], {}, None)
+                continue
+            aggregator = cast(Aggregator, self.aggregators[level])
+            flow = None
+            if self.flow_level and level != self.flow_level:
+                source = cast(Tensor, fused[self.flow_level].flow)
+                height, width = key[level]["feature"].shape[-2:]
+                flow = resize_flow(source, (height, width))
+            chunks = self._chunks(request, level, key[level], flow, size)
+            if chunked:
+                aggregation = aggregator.forward_in_chunks(key[level], chunks, len(request.refs))
             else:
-                feature = key[level]["feature"]
-                fused[level] = Aggregation(feature, {}, None)
+                ((refs, offsets, flow),) = chunks
+                aggregation = aggregator(key[level], refs, offsets=offsets, flow=flow)
+            if level in self.gates:
+                plain = key[level]["feature"]
+                aggregation.feature = plain + self.gates[level] * (aggregation.feature - plain)
+            fused[level] = aggregation
         return fused
+
+    @staticmethod
+    def _chunks(
+        request: FusionRequest, level: str, key: Codes, flow: Tensor | None, size: int
+    ) -> Iterator[tuple[Codes, list[int], Tensor | None]]:
+        """Codes, offsets and carried flow of `size` neighbours at a time; at least one chunk."""
+        for start in range(0, max(len(request.refs), 1), size):
+            part = slice(start, start + size)
+            frames = request.refs[part]
+            refs = (
+                request.memory.gather(frames, level)[level]
+                if frames
+                else {name: x[:0] for name, x in key.items()}
+            )
+            yield refs, [f - request.key for f in frames], None if flow is None else flow[part]
 
     def pop_losses(self) -> dict[str, Tensor]:
         """Returns the losses of the last batch, mean over key frames and feature maps."""

@@ -22,18 +22,41 @@ class VideoMixin:
     """
 
     temporal: TemporalAggregation
+    _freezes_detector = False
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, Any]:
         ret = super().from_config(cfg)  # type: ignore[misc]
         ret["temporal"] = TemporalAggregation(cfg, ret["backbone"].output_shape())
+        ret["freeze_detector"] = cfg.MODEL.IFF.FREEZE_DETECTOR
         return ret
 
-    def attach(self, temporal: TemporalAggregation) -> None:
-        """Puts `temporal` behind the backbone; called once, at the end of the constructor."""
+    def attach(self, temporal: TemporalAggregation, *, freeze_detector: bool = False) -> None:
+        """Puts `temporal` behind the backbone; called once, at the end of the constructor.
+
+        Args:
+            temporal: the temporal part.
+            freeze_detector: everything but `temporal` keeps its weights and stays in evaluation
+                mode where it normalises.
+        """
+        self._freezes_detector = freeze_detector
+        if freeze_detector:
+            for parameter in self.parameters():  # type: ignore[attr-defined]
+                parameter.requires_grad_(False)
         self.temporal = temporal
         # A bound method of a submodule: a deep copy of the model gets a hook of its own.
         self.backbone.register_forward_hook(temporal.fuse)  # type: ignore[attr-defined]
+
+    def train(self, mode: bool = True):
+        super().train(mode)  # type: ignore[misc]
+        if mode and self._freezes_detector:
+            # The parts themselves stay in training mode, in which they compute losses.
+            for name, module in self.named_modules():  # type: ignore[attr-defined]
+                if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout) and not (
+                    name.startswith("temporal.")
+                ):
+                    module.eval()
+        return self
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalises, pads and batches the frames that are new; `image_sizes` are the key frames'.
@@ -81,9 +104,11 @@ def make_video_arch(base: type[nn.Module]) -> type[nn.Module]:
         if not callable(getattr(base, name, None)):
             raise TypeError(f"{base.__name__} cannot be made a video detector: it has no {name}")
 
-    def __init__(self, *, temporal: TemporalAggregation, **kwargs: Any) -> None:
+    def __init__(
+        self, *, temporal: TemporalAggregation, freeze_detector: bool = False, **kwargs: Any
+    ) -> None:
         base.__init__(self, **kwargs)
-        self.attach(temporal)
+        self.attach(temporal, freeze_detector=freeze_detector)
 
     name = f"Video{base.__name__}"
     doc = f"`{base.__name__}` on features aggregated over time; see `VideoMixin`."

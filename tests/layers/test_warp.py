@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from iff_detectron2.layers import flow_warp
+from iff_detectron2.layers import flow_warp, resize_flow
 
 SIZES = [(1, 1), (1, 9), (7, 1), (5, 8), (20, 28), (38, 63), (63, 38), (49, 51)]
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -199,3 +199,35 @@ X, FLOW = torch.zeros(2, 3, 4, 5), torch.zeros(2, 2, 4, 5)
 def test_bad_arguments(args, error, match):
     with pytest.raises(error, match=match):
         flow_warp(*args)
+
+
+@pytest.mark.parametrize(
+    ("size", "new"), [((7, 9), (14, 27)), ((13, 17), (7, 9)), ((1, 4), (3, 2))]
+)
+def test_a_resized_flow_keeps_a_uniform_motion_in_shares_of_the_map(size, new):
+    motion = torch.tensor([0.5, -2.0], dtype=torch.float64).view(1, 2, 1, 1)
+    resized = resize_flow(motion.expand(2, 2, *size), new)
+    assert resized.shape == (2, 2, *new)
+    expected = torch.tensor([0.5 * new[1] / size[1], -2.0 * new[0] / size[0]], dtype=torch.float64)
+    torch.testing.assert_close(resized, expected.view(1, 2, 1, 1).expand_as(resized))
+
+
+def test_a_resized_linear_flow_is_sampled_at_the_centres_of_the_new_cells():
+    ramp = torch.arange(5, dtype=torch.float64).expand(4, 5)
+    resized = resize_flow(torch.stack((ramp, ramp)).unsqueeze(0), (4, 10))
+    # Centre of new cell k lies at (k + 0.5) / 2 - 0.5 of the old ones; ends are held.
+    centres = ((torch.arange(10, dtype=torch.float64) + 0.5) / 2 - 0.5).clamp(0, 4)
+    torch.testing.assert_close(resized[0, 0], (centres * 2).expand(4, 10))
+    torch.testing.assert_close(resized[0, 1], centres.expand(4, 10))
+
+
+def test_resizing_to_the_same_size_changes_nothing_and_no_flow_stays_none():
+    flow = torch.randn(1, 2, 3, 5)
+    assert resize_flow(flow, (3, 5)) is flow
+    assert resize_flow(flow[:0], (6, 7)).shape == (0, 2, 6, 7)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((1, 3, 4, 4), (2, 2)), ((1, 2, 4, 4), (0, 2))])
+def test_resizing_refuses_what_is_no_flow_or_no_map(shape, size):
+    with pytest.raises(ValueError, match=r"flow"):
+        resize_flow(torch.zeros(shape), size)

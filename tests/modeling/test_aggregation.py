@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from iff_detectron2.modeling import AverageAggregator, FlowGuidedAggregator
-from iff_detectron2.modeling.aggregation import similarity_weights
+from iff_detectron2.modeling.aggregation import similarity
 
 
 class ConstantFlow(nn.Module):
@@ -15,7 +15,7 @@ class ConstantFlow(nn.Module):
         super().__init__()
         self.motion = torch.tensor([dx, dy]).view(1, 2, 1, 1)
 
-    def encode(self, features):
+    def encode(self, features, images):
         return features[:, :1]
 
     def forward(self, key, refs):
@@ -30,19 +30,35 @@ def aggregator(flow=(0.0, 0.0), **kwargs):
 
 
 def run(module, key, refs):
-    return module(module.encode(key), module.encode(refs))
+    key, refs = encode(module, key), encode(module, refs)
+    return module(key, refs, offsets=range(1, 1 + len(refs["feature"])))
+
+
+def encode(module, features):
+    return module.encode(features, images=torch.zeros(len(features), 3, 1, 1))
+
+
+def weights_of(scores, key):
+    """What the aggregator makes of frames with these embeddings, none of them moved."""
+    module = FlowGuidedAggregator(
+        flow_estimator=ConstantFlow(0.0, 0.0), embedding=nn.Identity(), fuse_key_frame=False
+    )
+    key, refs = encode(module, key), encode(module, scores)
+    alignment = module.align(key, refs, offsets=[1] * len(scores))
+    return module.fused_frames(key, alignment)[1]
 
 
 def test_weights_by_hand():
     key = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     others = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]).view(3, 2, 1, 1)
+    assert similarity(others, key).flatten().tolist() == pytest.approx([1, 0, -1])
     expected = [math.exp(c) for c in (1, 0, -1)]
-    weights = similarity_weights(others, key).flatten().tolist()
+    weights = weights_of(others, key).flatten().tolist()
     assert weights == pytest.approx([e / sum(expected) for e in expected])
 
 
 def test_zero_vectors_have_no_direction_but_a_weight():
-    weights = similarity_weights(torch.zeros(2, 4, 3, 3), torch.randn(1, 4, 3, 3))
+    weights = weights_of(torch.zeros(2, 4, 3, 3), torch.randn(1, 4, 3, 3))
     torch.testing.assert_close(weights, torch.full((2, 1, 3, 3), 0.5))
 
 
@@ -54,7 +70,9 @@ def test_static_clip_with_zero_flow_is_unchanged(before, key_too):
     refs = key.expand(4, -1, -1, -1)
     result = run(module, key, refs)
     torch.testing.assert_close(result.feature, key)
-    _, weights = module.align(module.encode(key), module.encode(refs), result.flow)
+    codes = encode(module, key)
+    alignment = module.align(codes, encode(module, refs), offsets=[1] * 4)
+    _, weights = module.fused_frames(codes, alignment)
     assert weights.shape == (4 + key_too, 1, 5, 7)
     torch.testing.assert_close(weights.sum(0), torch.ones(1, 5, 7))
 
@@ -121,3 +139,51 @@ def test_losses_in_training_only():
     assert run(module, key, refs).losses == {}
     losses = run(module.train(), key, refs).losses
     assert losses["loss_trl"].item() == pytest.approx(2 * refs.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("key_too", [True, False])
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("kind", ["flow", "average"])
+def test_chunks_give_the_same_sum(kind, size, key_too):
+    module = aggregator((0.6, -1.3), fuse_key_frame=key_too)
+    if kind == "average":
+        module = AverageAggregator(fuse_key_frame=key_too)
+    key, refs = encode(module, torch.randn(1, 3, 5, 7)), encode(module, torch.randn(5, 3, 5, 7))
+    offsets = [-2, -1, 1, 2, 3]
+    chunks = [
+        ({name: x[i : i + size] for name, x in refs.items()}, offsets[i : i + size], None)
+        for i in range(0, 5, size)
+    ]
+    with torch.no_grad():
+        whole = module(key, refs, offsets=offsets)
+        parts = module.forward_in_chunks(key, chunks, 5)
+    torch.testing.assert_close(parts.feature, whole.feature)
+    if kind == "flow":
+        torch.testing.assert_close(parts.flow, whole.flow)
+
+
+def test_chunks_stand_scores_of_any_size():
+    class Scored(AverageAggregator):
+        def align(self, key, refs, *, offsets, flow=None):
+            alignment = super().align(key, refs, offsets=offsets)
+            scale = torch.tensor(offsets, dtype=torch.float32).view(-1, 1, 1, 1)
+            alignment.scores = alignment.scores + 200 * scale
+            return alignment
+
+    module = Scored(fuse_key_frame=False)
+    key, refs = {"feature": torch.randn(1, 3, 2, 2)}, torch.randn(3, 3, 2, 2)
+    chunks = [({"feature": refs[i : i + 1]}, [i], None) for i in range(3)]
+    torch.testing.assert_close(module.forward_in_chunks(key, chunks, 3).feature, refs[2:])
+
+
+def test_carried_flow_is_used_as_it_is():
+    module = aggregator()
+    module.flow_estimator = None
+    assert not module.estimates_flow
+    wide = torch.randn(1, 3, 6, 12)
+    key, ref = encode(module, wide[..., 2:9]), encode(module, wide[..., 1:8])
+    flow = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 6, 7)
+    result = module(key, ref, offsets=[1], flow=flow)
+    torch.testing.assert_close(result.feature[..., :-1], key["feature"][..., :-1])
+    with pytest.raises(ValueError, match="needs the flow of another map"):
+        module(key, ref, offsets=[1])

@@ -215,3 +215,35 @@ def test_training_step_uses_every_parameter(offsets, boxes):
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_chunks_of_neighbours_give_the_same_detections(models, size):
+    _, stateless = models
+    video = make_video(6, seed=5)
+    sample = window_sample(video, 3, TemporalWindow(4).offsets)
+    expected = detect(stateless, sample)
+    chunked = build(tiny_cfg("TEST.VIDEO.STREAMING", False, "TEST.VIDEO.PAIRS_PER_CHUNK", size))
+    chunked.load_state_dict(stateless.state_dict())
+    assert_same(detect(chunked, sample), expected)
+
+
+def test_a_negative_chunk_names_its_key():
+    with pytest.raises(ValueError, match=r"TEST\.VIDEO\.PAIRS_PER_CHUNK"):
+        build(tiny_cfg("TEST.VIDEO.PAIRS_PER_CHUNK", -1))
+
+
+def test_half_precision_memory_stays_close(models):
+    streaming, _ = models
+    half = build(tiny_cfg("TEST.VIDEO.MEMORY_DTYPE", "bfloat16"))
+    half.load_state_dict(streaming.state_dict())
+    video = make_video(5, seed=6)
+    for model in (streaming, half):
+        model.reset()
+        model.temporal.window = window = TemporalWindow(4)
+        for t in range(5):
+            sample = window_sample(video, t, window.offsets, streaming_from=max(t - 1, 0))
+            detect(model, sample)
+    full, rounded = (m.temporal.last[0].levels["reduction"].feature for m in (streaming, half))
+    assert half.temporal.memory.nbytes() * 2 == streaming.temporal.memory.nbytes()
+    assert 0 < (full - rounded).abs().max() < 0.02 * full.abs().max()
