@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("synth", "demo", "env")
+VERBS = ("synth", "demo", "convert", "env")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -29,6 +29,31 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array or dict")
 
 
+def load_pickled_arrays(filename: str) -> Any:
+    """Reads a pickle of arrays and plain containers.
+
+    Raises:
+        ValueError: if it is cut, or holds anything else.
+    """
+    try:
+        with PathManager.open(filename, "rb") as f:
+            return _ArrayUnpickler(f, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+
+
+def load_torch_file(filename: str) -> Any:
+    """Reads a file of `torch.save` that holds tensors and plain containers.
+
+    Raises:
+        ValueError: if it is cut, or holds anything else.
+    """
+    try:
+        return torch.load(filename, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+
+
 class VideoCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, except that it reads arrays and plain containers only.
 
@@ -38,15 +63,8 @@ class VideoCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if not filename.endswith(".pkl"):
-            try:
-                return super()._load_file(filename)
-            except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-                raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
-        try:
-            with PathManager.open(filename, "rb") as f:
-                data = _ArrayUnpickler(f, encoding="latin1").load()
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+            return super()._load_file(filename)
+        data = load_pickled_arrays(filename)
         if "model" in data and "__author__" in data:
             return data
         weights = data.get("blobs", data)
@@ -54,7 +72,7 @@ class VideoCheckpointer(DetectionCheckpointer):
         return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        return torch.load(f, map_location="cpu", weights_only=True)
+        return load_torch_file(f)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)

@@ -1,0 +1,195 @@
+"""Public ImageNet and FlowNetS weights under the names of this package's models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
+from detectron2.utils.file_io import PathManager
+from torch import Tensor
+
+from .checkpoint import load_pickled_arrays, load_torch_file
+
+Weights = dict[str, Tensor]
+
+FLOWNET_CONVS = [
+    *("conv1", "conv2", "conv3", "conv3_1", "conv4", "conv4_1"),
+    *("conv5", "conv5_1", "conv6", "conv6_1"),
+]
+BATCH_NORM_EPS = 1e-5  # PyTorch's default, which those who publish weights did not change
+
+
+def read_weights(path: str) -> Weights:
+    """Reads named arrays from a `.pth`, `.pt` or `.tar` (torch), `.pkl` (model zoo) or `.npz` file.
+
+    Args:
+        path: a file or an address that Detectron2 knows, as `detectron2://...`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds anything but arrays and plain containers, or no arrays.
+    """
+    local = PathManager.get_local_path(path)
+    if local.endswith(".npz"):
+        with np.load(local, allow_pickle=False) as arrays:
+            data = {name: arrays[name] for name in arrays.files}
+    elif local.endswith(".pkl"):
+        data = load_pickled_arrays(local)
+    else:
+        data = load_torch_file(local)
+    for key in ("state_dict", "model", "blobs"):
+        if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
+            data = data[key]
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path} holds {type(data).__name__}, but weights by name are needed")
+    weights = {
+        # Wrappers for several GPUs put this in front of every name.
+        str(name).removeprefix("module."): torch.as_tensor(value)
+        for name, value in data.items()
+        if isinstance(value, (Tensor, np.ndarray))
+    }
+    if not weights:
+        raise ValueError(f"{path} holds no weights by name; its first keys are {[*data][:3]}")
+    return weights
+
+
+def convert_backbone(weights: Mapping[str, Tensor]) -> Weights:
+    """Renames a ResNet of ImageNet to Detectron2's names; layers behind res5 are left out.
+
+    Args:
+        weights: of torchvision (`layer1.0.conv1.weight`), Detectron2 (`res2.0.conv1.weight`) or
+            Caffe2 (`res2_0_branch2a_w`).
+
+    Raises:
+        ValueError: if the names are none of these.
+    """
+    if "layer1.0.conv1.weight" in weights:
+        renamed = {_from_torchvision(name): value for name, value in weights.items()}
+    elif any(name.startswith("res2_0_branch2a") for name in weights):
+        blobs = {k: v.numpy() for k, v in weights.items() if not k.endswith("_momentum")}
+        converted, _ = convert_c2_detectron_names(blobs)
+        renamed = {name: torch.as_tensor(value) for name, value in converted.items()}
+    else:
+        renamed = {name.removeprefix("backbone."): value for name, value in weights.items()}
+    kept = {
+        name: value
+        for name, value in renamed.items()
+        if re.match(r"(stem\.conv1|res[2-5]\.)", name) and "num_batches_tracked" not in name
+    }
+    if "stem.conv1.weight" not in kept or "res2.0.conv1.weight" not in kept:
+        raise ValueError(
+            "these are no weights of a ResNet by the names of torchvision, Detectron2 or Caffe2: "
+            f"the first names are {sorted(weights)[:3]}"
+        )
+    return kept
+
+
+def _from_torchvision(name: str) -> str:
+    name = re.sub(r"^conv1\.", "stem.conv1.", name)
+    name = re.sub(r"^bn1\.", "stem.conv1.norm.", name)
+    name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
+    name = re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
+    return name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+
+
+def convert_flownet(weights: Mapping[str, Tensor]) -> Weights:
+    """Renames FlowNetS to the names of `iff_detectron2.modeling.FlowNetS`.
+
+    Biases that a release does not have become zero; its BatchNorm becomes part of the convolution
+    in front of it.
+
+    Args:
+        weights: by the names of PyTorch releases (`conv1.0.weight`, `predict_flow6.weight`), or of
+            the Caffe release and FGFA's (`conv1_weight` or `flow_conv1_weight`,
+            `Convolution1_weight`).
+
+    Raises:
+        ValueError: if a layer is missing.
+    """
+    weights = {re.sub(r"^(arg|aux):", "", name): value for name, value in weights.items()}
+    caffe = any(name.startswith("Convolution1") for name in weights)
+    layer = _caffe_layer(weights) if caffe else _pytorch_layer(weights)
+    converted: Weights = {}
+    levels = range(5, 1, -1)
+    names = [*FLOWNET_CONVS, "flow6", *(f"{n}{i}" for i in levels for n in ("deconv", "upflow"))]
+    for name in [*names, *(f"flow{i}" for i in levels)]:
+        weight, bias = layer(name)
+        transposed = name.startswith(("deconv", "upflow"))
+        width = weight.shape[1 if transposed else 0]
+        converted[f"{name}.weight"] = weight
+        converted[f"{name}.bias"] = torch.zeros(width) if bias is None else bias
+    return converted
+
+
+Layer = Callable[[str], tuple[Tensor, Tensor | None]]
+
+
+def _caffe_layer(weights: Mapping[str, Tensor]) -> Layer:
+    def layer(name: str) -> tuple[Tensor, Tensor | None]:
+        kind, level = re.sub(r"\d+$", "", name), int(name[-1])
+        if name == "conv1" and any(n.startswith("flow_conv1") for n in weights):
+            name = "flow_conv1"  # FGFA's file holds a ResNet too
+        elif kind == "flow":
+            name = f"Convolution{7 - level}"
+        elif kind == "upflow":
+            name = f"upsample_flow{level + 1}to{level}"
+        separator = "_" if f"{name}_weight" in weights else "."
+        weight = _find(weights, f"{name}{separator}weight")
+        return weight, weights.get(f"{name}{separator}bias")
+
+    return layer
+
+
+def _pytorch_layer(weights: Mapping[str, Tensor]) -> Layer:
+    def layer(name: str) -> tuple[Tensor, Tensor | None]:
+        kind, level = re.sub(r"\d+$", "", name), int(name[-1])
+        if kind == "flow":
+            name = f"predict_flow{level}"
+        elif kind == "upflow":
+            name = f"upsampled_flow{level + 1}_to_{level}"
+        else:
+            return _fold_batch_norm(weights, name)
+        return _find(weights, f"{name}.weight"), weights.get(f"{name}.bias")
+
+    return layer
+
+
+def _fold_batch_norm(weights: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor | None]:
+    weight, bias = _find(weights, f"{name}.0.weight"), weights.get(f"{name}.0.bias")
+    if f"{name}.1.running_var" not in weights:
+        return weight, bias
+    gamma, beta, mean, var = (
+        _find(weights, f"{name}.1.{part}")
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gamma / (var + BATCH_NORM_EPS).sqrt()
+    shift = beta - mean * scale if bias is None else beta + (bias - mean) * scale
+    return weight * scale.view(-1, 1, 1, 1), shift
+
+
+def _find(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in weights:
+        raise ValueError(
+            f"these are no weights of FlowNetS: {name} is missing; the first names are "
+            f"{sorted(weights)[:3]}"
+        )
+    return weights[name]
+
+
+def save_weights(path: str | Path, weights: Weights) -> None:
+    """Writes a checkpoint for MODEL.WEIGHTS; it appears under its name when it is complete."""
+    path = Path(path)
+    if path.suffix != ".pth":
+        raise ValueError(f"weights are saved as .pth, got {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save({"model": {k: v.contiguous().clone() for k, v in weights.items()}}, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
