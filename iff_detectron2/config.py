@@ -40,18 +40,23 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.FREEZE_DETECTOR = False
 
     cfg.MODEL.IFF.FLOW = CN()
-    # One of FLOW_ESTIMATOR_REGISTRY: BasicIFF, AdvancedIFF.
+    # One of FLOW_ESTIMATOR_REGISTRY: BasicIFF, AdvancedIFF, FlowNetS.
     cfg.MODEL.IFF.FLOW.NAME = "AdvancedIFF"
     # The feature map whose flow is resized and carried to all others; empty if each of
     # IN_FEATURES finds its own.
     cfg.MODEL.IFF.FLOW.LEVEL = ""
-    # Width of the layers on the features (EB-1 in the advanced module).
+    # Width of the layers on the features (EB-1 in the advanced module); of conv4 and conv5 of
+    # FlowNetS, whose other layers follow in proportion.
     cfg.MODEL.IFF.FLOW.CHANNELS = 512
     # Width of the layers behind the correlation and of EB-2 (advanced module).
     cfg.MODEL.IFF.FLOW.PAIR_CHANNELS = 128
     # Largest displacement and stride of the correlation, in cells (advanced module).
     cfg.MODEL.IFF.FLOW.MAX_DISPLACEMENT = 10
     cfg.MODEL.IFF.FLOW.CORRELATION_STRIDE = 2
+    # Train no parameter of the flow estimator, which must then come with MODEL.WEIGHTS (OptFlow-A).
+    cfg.MODEL.IFF.FLOW.FREEZE = False
+    # Order of the colour channels that the weights of FlowNetS want; INPUT.FORMAT is turned to it.
+    cfg.MODEL.IFF.FLOW.INPUT_FORMAT = "RGB"
     # Learning rate of the flow layers over SOLVER.BASE_LR. A flow that leaves the map gets no
     # gradient to come back, so nets that train at a high rate from random weights need less here.
     cfg.MODEL.IFF.FLOW.LR_FACTOR = 1.0

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from iff_detectron2.modeling import FlowEstimator
 
 # What the pickled checkpoints of Detectron2's model zoo are made of.
 _ALLOWED = {
@@ -83,4 +86,22 @@ class VideoCheckpointer(DetectionCheckpointer):
                 f"Its first names are {sorted(incompatible.unexpected_keys)[:3]}; "
                 "check MODEL.WEIGHTS and the config"
             )
+        if incompatible is not None:
+            _check_frozen_flow(self.model, set(incompatible.missing_keys))
         return incompatible
+
+
+def _check_frozen_flow(model: nn.Module, missing: set[str]) -> None:
+    """A frozen flow estimator has no other chance to become what it should be."""
+    for prefix, module in model.named_modules():
+        if not isinstance(module, FlowEstimator):
+            continue
+        parameters = {f"{prefix}.{n}": p for n, p in module.named_parameters()}
+        frozen = not any(p.requires_grad for p in parameters.values())
+        without = sorted(missing & parameters.keys())
+        if frozen and without:
+            raise ValueError(
+                f"MODEL.IFF.FLOW.FREEZE is on, but the checkpoint lacks {without[0]} and "
+                f"{len(without) - 1} more weights of the flow estimator; put them into "
+                "MODEL.WEIGHTS (iff-detectron2 convert --flownet) or turn FREEZE off"
+            )

@@ -23,6 +23,7 @@ from .flow_estimator import (
     FlowEstimator,
     build_flow_estimator,
 )
+from .flownet import FlowNetS
 from .frame_memory import FrameMemory
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .temporal import TemporalAggregation
@@ -41,6 +42,7 @@ __all__ = [
     "BasicIFF",
     "FlowEstimator",
     "FlowGuidedAggregator",
+    "FlowNetS",
     "FrameMemory",
     "RFCNOutputLayers",
     "RFCNROIHeads",

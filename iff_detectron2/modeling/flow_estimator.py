@@ -51,8 +51,10 @@ class FlowEstimator(nn.Module, ABC):
 
 
 def build_flow_estimator(cfg, input_shape: ShapeSpec) -> FlowEstimator:
-    """Builds the flow estimator that MODEL.IFF.FLOW.NAME names."""
-    return FLOW_ESTIMATOR_REGISTRY.get(cfg.MODEL.IFF.FLOW.NAME)(cfg, input_shape)
+    """Builds the flow estimator that MODEL.IFF.FLOW names, frozen if it says so."""
+    flow = cfg.MODEL.IFF.FLOW
+    estimator = FLOW_ESTIMATOR_REGISTRY.get(flow.NAME)(cfg, input_shape)
+    return estimator.requires_grad_(not flow.FREEZE)
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, relu: bool = True) -> Conv2d:

@@ -50,7 +50,6 @@ class FlowNetS(FlowEstimator):
         pixel_std: Sequence[float],
         channels: int = 512,
         flip_channels: bool = False,
-        freeze: bool = False,
     ) -> None:
         """
         Args:
@@ -58,7 +57,6 @@ class FlowNetS(FlowEstimator):
             pixel_std: what the model divides pixels by, [3]; undone, since FlowNet wants x / 255.
             channels: width of conv4 and conv5; the other layers follow in proportion.
             flip_channels: turn the colour channels of the model's images around.
-            freeze: train no parameter.
         """
         super().__init__()
         if stride not in (4, 8, 16, 32, 64):
@@ -92,7 +90,6 @@ class FlowNetS(FlowEstimator):
                 nn.init.zeros_(module.bias)
         # Without weights of its own it starts from "no motion", as the IFF modules do.
         nn.init.zeros_(self.get_submodule("flow2").weight)
-        self.requires_grad_(not freeze)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec):
@@ -108,7 +105,6 @@ class FlowNetS(FlowEstimator):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels": flow.CHANNELS,
             "flip_channels": formats[0] != formats[1],
-            "freeze": flow.FREEZE,
         }
 
     def encode(self, features: Tensor, images: Tensor) -> Tensor:
