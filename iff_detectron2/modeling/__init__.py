@@ -27,7 +27,17 @@ from .flownet import FlowNetS
 from .frame_memory import FrameMemory
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .temporal import TemporalAggregation
-from .video_arch import VideoGeneralizedRCNN, VideoMixin, make_video_arch
+from .video_arch import (
+    InlineVideoMixin,
+    VideoFCOS,
+    VideoGeneralizedRCNN,
+    VideoMixin,
+    VideoPanopticFPN,
+    VideoProposalNetwork,
+    VideoRetinaNet,
+    VideoSemanticSegmentor,
+    make_video_arch,
+)
 
 __all__ = [
     "AGGREGATOR_REGISTRY",
@@ -44,14 +54,20 @@ __all__ = [
     "FlowGuidedAggregator",
     "FlowNetS",
     "FrameMemory",
+    "InlineVideoMixin",
     "RFCNOutputLayers",
     "RFCNROIHeads",
     "RFCNRPNHead",
     "ReducedResNet",
     "TemporalAggregation",
     "TransformationResidualLoss",
+    "VideoFCOS",
     "VideoGeneralizedRCNN",
     "VideoMixin",
+    "VideoPanopticFPN",
+    "VideoProposalNetwork",
+    "VideoRetinaNet",
+    "VideoSemanticSegmentor",
     "build_aggregator",
     "build_alignment_loss",
     "build_dilated_resnet_backbone",

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    GeneralizedRCNN,
+    PanopticFPN,
+    ProposalNetwork,
+    RetinaNet,
+    SemanticSegmentor,
+)
 from detectron2.structures import ImageList
-from torch import nn
+from torch import Tensor, nn
 
+from .fcos import ConfigurableFCOS
 from .temporal import TemporalAggregation
 
 
@@ -16,9 +24,10 @@ class VideoMixin:
     """Puts temporal aggregation between the backbone of a detector and its heads.
 
     For classes that call `self.preprocess_image(batched_inputs)` and then
-    `self.backbone(images.tensor)`, as Detectron2's own do: the first is overridden to batch the
-    neighbours with the key frames, a hook behind the second fuses them. Heads, losses and
-    post-processing see key frames only.
+    `self.backbone(images.tensor)`, as most of Detectron2's own do: the first is overridden to batch
+    the neighbours with the key frames, a hook behind the second fuses them. Heads, losses and
+    post-processing see key frames only. Classes that normalise images inside their `forward` are
+    served by `InlineVideoMixin`.
     """
 
     temporal: TemporalAggregation
@@ -87,35 +96,86 @@ class VideoMixin:
         self.temporal.reset()
 
 
-def make_video_arch(base: type[nn.Module]) -> type[nn.Module]:
-    """Makes a video meta-architecture of a plain one and registers it as "Video" + its name.
+class InlineVideoMixin(VideoMixin):
+    """`VideoMixin` for detectors that normalise and batch images inside their `forward`.
+
+    They prepare the key frames as always. In front of the backbone a hook exchanges that batch for
+    one of the frames that are new, normalised with `pixel_mean` and `pixel_std` and padded alike.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    _frames: list[Tensor] | None = None
+
+    def attach(self, temporal: TemporalAggregation, *, freeze_detector: bool = False) -> None:
+        super().attach(temporal, freeze_detector=freeze_detector)
+        self.backbone.register_forward_pre_hook(self._exchange)  # type: ignore[attr-defined]
+
+    def forward(self, batched_inputs: list[dict]):
+        self._frames = self.temporal.plan(batched_inputs)
+        return super().forward(batched_inputs)
+
+    def _exchange(self, module: nn.Module, args: tuple) -> tuple | None:
+        if self._frames is None:
+            return None
+        frames, self._frames = self._frames, None
+        batch, *others = args
+        exchanged = batch.new_zeros(len(frames), *batch.shape[1:])
+        for place, frame in zip(exchanged, frames, strict=True):
+            height, width = frame.shape[-2:]
+            place[:, :height, :width] = (frame.to(batch.device) - self.pixel_mean) / self.pixel_std
+        return (exchanged, *others)
+
+
+# What instances of the base must have.
+_NEEDS = {VideoMixin: ["backbone"], InlineVideoMixin: ["backbone", "pixel_mean", "pixel_std"]}
+
+
+def make_video_arch(base: type[nn.Module], name: str = "") -> type[nn.Module]:
+    """Makes a video meta-architecture of a plain one and registers it.
 
     Args:
-        base: a `@configurable` meta-architecture whose `from_config` returns its `backbone` and
-            whose `forward` calls `preprocess_image`, then `backbone`.
+        base: a meta-architecture whose `forward` passes the images once through `self.backbone`.
+            They come from its method `preprocess_image`, or are normalised in `forward` with
+            its `pixel_mean` and `pixel_std`. Only to be built from a config it also needs
+            `from_config`, with `backbone` among the arguments that this returns.
+        name: of the new class; "Video" and the base's name if left out.
 
     Returns:
         The new class. Its state dict has the plain detector's names plus those under `temporal`.
+        Its constructor takes the base's arguments by keyword and `temporal`, or a config.
 
     Raises:
-        TypeError: if `base` lacks one of these.
+        TypeError: if `base` is no module with a `forward` of its own; when it is built, if an
+            attribute is missing.
     """
-    for name in ("from_config", "preprocess_image", "forward"):
-        if not callable(getattr(base, name, None)):
-            raise TypeError(f"{base.__name__} cannot be made a video detector: it has no {name}")
+    if not issubclass(base, nn.Module) or base.forward is nn.Module.forward:
+        raise TypeError(
+            f"{base.__name__} cannot be made a video detector: it has to be a torch module with a "
+            "forward that calls self.backbone"
+        )
+    mixin = VideoMixin if callable(getattr(base, "preprocess_image", None)) else InlineVideoMixin
 
     def __init__(
         self, *, temporal: TemporalAggregation, freeze_detector: bool = False, **kwargs: Any
     ) -> None:
         base.__init__(self, **kwargs)
+        missing = [attribute for attribute in _NEEDS[mixin] if not hasattr(self, attribute)]
+        if missing:
+            raise TypeError(f"{base.__name__} cannot be made a video detector: no {missing[0]}")
         self.attach(temporal, freeze_detector=freeze_detector)
 
-    name = f"Video{base.__name__}"
-    doc = f"`{base.__name__}` on features aggregated over time; see `VideoMixin`."
+    name = name or f"Video{base.__name__}"
+    doc = f"`{base.__name__}` on features aggregated over time; see `{mixin.__name__}`."
     attributes = {"__init__": configurable(__init__), "__doc__": doc, "__module__": __name__}
-    cls = type(name, (VideoMixin, base), attributes)
+    cls = type(name, (mixin, base), attributes)
     META_ARCH_REGISTRY.register(cls)
     return cls
 
 
 VideoGeneralizedRCNN = make_video_arch(GeneralizedRCNN)
+VideoPanopticFPN = make_video_arch(PanopticFPN)
+VideoProposalNetwork = make_video_arch(ProposalNetwork)
+VideoRetinaNet = make_video_arch(RetinaNet)
+VideoFCOS = make_video_arch(ConfigurableFCOS, "VideoFCOS")
+VideoSemanticSegmentor = make_video_arch(SemanticSegmentor)

@@ -1,12 +1,12 @@
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, RetinaNet
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch import nn
 from toy_models import build, make_video, tiny_cfg, window_sample
 
 from iff_detectron2 import add_iff_config
-from iff_detectron2.modeling import make_video_arch
+from iff_detectron2.modeling import VideoRetinaNet, make_video_arch
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,7 @@ def test_static_clip_with_zero_flow_gives_the_plain_output(plain_and_video, flow
     torch.testing.assert_close(got.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=1e-3)
 
 
-@pytest.fixture
-def video_retinanet():
-    yield make_video_arch(RetinaNet)
-    del META_ARCH_REGISTRY._obj_map["VideoRetinaNet"]
-
-
-def test_a_one_stage_detector_on_a_feature_pyramid_becomes_temporal(video_retinanet):
+def test_a_one_stage_detector_on_a_feature_pyramid_becomes_temporal():
     """Some levels are aggregated, the others pass; static and still, it is the plain detector."""
     cfg = get_cfg()
     add_iff_config(cfg)
@@ -69,7 +63,7 @@ def test_a_one_stage_detector_on_a_feature_pyramid_becomes_temporal(video_retina
     plain = build(cfg)
     cfg.MODEL.META_ARCHITECTURE = "VideoRetinaNet"
     video = build(cfg)
-    assert type(video) is video_retinanet
+    assert type(video) is VideoRetinaNet
     assert list(video.temporal.aggregators) == ["p3", "p5"]
     missing, unexpected = video.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
