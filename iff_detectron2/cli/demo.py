@@ -145,8 +145,7 @@ def write_annotated_video(
         path: video file to write.
         num_videos: videos to show, one after the other.
     """
-    from detectron2.data.detection_utils import read_image
-
+    from iff_detectron2.data import read_frame
     from iff_detectron2.utils.drawing import draw_detections
     from iff_detectron2.utils.video_io import VideoWriter
 
@@ -161,7 +160,7 @@ def write_annotated_video(
             boxes[:, 2:] += boxes[:, :2]
             writer.write(
                 draw_detections(
-                    read_image(record["file_name"], "BGR"),
+                    read_frame(record["file_name"], "BGR"),
                     boxes,
                     np.array([d["score"] for d in found]),
                     np.array([d["category_id"] for d in found], dtype=int),

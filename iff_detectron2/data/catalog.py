@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 
 from .frame_index import FrameIndex
 
 DatasetDicts = list[dict[str, Any]]
+# Dataset dicts, frame index, and metadata where the files name the classes.
+Load = Callable[[], tuple[DatasetDicts, FrameIndex] | tuple[DatasetDicts, FrameIndex, Mapping]]
 
 
 class VideoDataset:
-    """Dataset dicts and frame index of one dataset, from one reading of its files.
+    """Dataset dicts, frame index and metadata of one dataset, from one reading of its files.
 
     Args:
-        load: reads the files; returns the dataset dicts and the frame index.
+        load: reads the files; returns the dataset dicts, the frame index, and maybe metadata.
     """
 
-    def __init__(self, load: Callable[[], tuple[DatasetDicts, FrameIndex]]) -> None:
+    def __init__(self, load: Load) -> None:
         self._load = load
 
     @cached_property
-    def _content(self) -> tuple[DatasetDicts, FrameIndex]:
+    def _content(self) -> tuple[Any, ...]:
         return self._load()
 
     def dicts(self) -> DatasetDicts:
@@ -35,33 +38,65 @@ class VideoDataset:
         """Files of all frames of all videos."""
         return self._content[1]
 
+    def metadata(self) -> Mapping[str, Any]:
+        """What the files say about the classes; empty where `load` returned nothing about them."""
+        return self._content[2] if len(self._content) > 2 else {}
+
+
+class LateMetadata(Metadata):
+    """Metadata of a dataset whose files name the classes: asking for them reads the files.
+
+    Detectron2's readers set the class names when the dicts are read, so that whoever asks for the
+    names before, to draw or to count them, gets none.
+    """
+
+    _LATE = (
+        "thing_classes",
+        "thing_dataset_id_to_contiguous_id",
+        "keypoint_names",
+        "keypoint_flip_map",
+    )
+
+    def __getattr__(self, key: str) -> Any:
+        read = self.__dict__.get("read_classes")
+        if key in self._LATE and read is not None:
+            values = read()
+            del self.__dict__["read_classes"]
+            self.set(**values)
+            if key in values:
+                return values[key]
+        return super().__getattr__(key)
+
 
 def register_video_dataset(
-    name: str,
-    load: Callable[[], tuple[DatasetDicts, FrameIndex]],
-    thing_classes: Sequence[str],
+    name: str, load: Load, thing_classes: Sequence[str] | None, *, described: bool = False
 ) -> None:
     """Register a dataset under `name` without touching the disk.
 
     Args:
         name: the name that configs use.
         load: reads the files when the dataset is first asked for.
-        thing_classes: class names in the order of `category_id`.
+        thing_classes: class names in the order of `category_id`; may be None if `described`.
+        described: `load` returns metadata of the classes as a third value.
 
     Raises:
-        ValueError: the name is empty or taken.
+        ValueError: the name is empty or taken, or there is no class.
     """
     if not name:
         raise ValueError("a dataset needs a name that is not empty")
     if name in DatasetCatalog:
         raise ValueError(f"a dataset {name!r} is registered already; choose another name")
-    if not thing_classes:
+    if not thing_classes and not (described and thing_classes is None):
         raise ValueError(f"the dataset {name!r} needs at least one class")
     dataset = VideoDataset(load)
     # Metadata first: it refuses to be changed, and a refusal must not leave half a dataset behind.
-    MetadataCatalog.get(name).set(
-        thing_classes=list(thing_classes),
-        evaluator_type="vid",
-        frame_index=dataset.frame_index,
-    )
+    metadata = MetadataCatalog.get(name)
+    if described:
+        metadata = LateMetadata(**metadata.as_dict())
+    if thing_classes is not None:
+        metadata.set(thing_classes=list(thing_classes))
+    metadata.set(evaluator_type="vid", frame_index=dataset.frame_index)
+    if described:
+        metadata.read_classes = dataset.metadata
+        MetadataCatalog[name] = metadata
     DatasetCatalog.register(name, dataset.dicts)

@@ -17,6 +17,7 @@ from detectron2.data import transforms as T
 from iff_detectron2.structures import TemporalWindow
 
 from .frame_index import build_frame_index, listed_frames
+from .video_frames import read_frame
 
 
 def draw_neighbours(
@@ -201,7 +202,7 @@ class VIDDatasetMapper(DatasetMapper):
         datasets = ", ".join(self.dataset_names)
         origin = f" of {datasets}" if datasets else ""
         try:
-            return utils.read_image(file_name, format=image_format or self.image_format)
+            return read_frame(file_name, image_format or self.image_format)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"the image {file_name}{origin} does not exist; check that the dataset is complete"

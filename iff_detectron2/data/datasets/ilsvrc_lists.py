@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
+
+from .relative_paths import check_relative
 
 ListForm = Literal["frames", "videos", "stills"]
 
@@ -60,12 +62,7 @@ def _rows(path: Path, num_columns: int) -> Iterator[tuple[str, list[str]]]:
             raise ValueError(
                 f"{place}: expected {num_columns} columns, got {len(columns)}: {line!r}"
             )
-        entry = PurePosixPath(columns[0])
-        if entry.is_absolute() or ".." in entry.parts or "\\" in columns[0]:
-            raise ValueError(
-                f"{place}: {columns[0]!r} must be a relative path without '..', "
-                "because every file of a dataset lies under its root"
-            )
+        check_relative(columns[0], place)
         yield place, columns
     if empty:
         raise ValueError(f"the image list {path} is empty; a dataset needs at least one entry")

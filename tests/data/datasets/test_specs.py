@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.data import register_from_specs
+from iff_detectron2.data import SpecForm, add_spec_form, register_from_specs
+from iff_detectron2.data.datasets import SPEC_FORMS
 from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
@@ -53,7 +54,11 @@ def test_same_spec_twice_is_nothing_new_but_another_is_an_error(mot_sequence) ->
         ("a=coco:/x", "cannot read the dataset 'a=coco:/x'"),
         ("a b=mot_challenge:/x", "cannot read the dataset"),
         ("a=mot_challenge:", "cannot read the dataset"),
-        ("a=imagenet_vid:/x", "lacks the list after '@'"),
+        ("a=imagenet_vid:/x", "write NAME=imagenet_vid:ROOT@LIST"),
+        ("a=coco_vid:/x", r"write NAME=coco_vid:ROOT@FILE\.json\[@annotated_only\]"),
+        ("a=coco_vid:/x@y.json@from_1", "cannot read the dataset 'a=coco_vid"),
+        ("a=coco_frames:x@y.json@all_frames", "cannot read the dataset 'a=coco_frames"),
+        ("a=video_files:x@y.txt", "cannot read the dataset 'a=video_files"),
         ("a=mot_challenge:/x@5-2", r"1 <= first <= last, got \(5, 2\)"),
         ("a=mot_challenge:/x@0-2", r"1 <= first <= last, got \(0, 2\)"),
     ],
@@ -62,3 +67,22 @@ def test_malformed_specs(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         register_from_specs([spec])
     assert "a" not in DatasetCatalog
+
+
+def test_another_kind_can_be_added(monkeypatch) -> None:
+    monkeypatch.setattr("iff_detectron2.data.datasets.specs.SPEC_FORMS", dict(SPEC_FORMS))
+    seen = []
+
+    def register(name: str, path: str, part: str | None) -> None:
+        seen.append((name, path, part))
+        DatasetCatalog.register(name, list)
+
+    add_spec_form("mine", SpecForm("PATH[@PART]", r"([^@]+)(?:@(\w+))?", register))
+    register_from_specs(["a=mine:x/y@z", "b=mine:x"])
+    assert seen == [("a", "x/y", "z"), ("b", "x", None)]
+    with pytest.raises(ValueError, match=r"'c=mine:@'; write NAME=mine:PATH\[@PART\]"):
+        register_from_specs(["c=mine:@"])
+    with pytest.raises(ValueError, match="'mine' is known already"):
+        add_spec_form("mine", SpecForm("", "", register))
+    with pytest.raises(ValueError, match="must be one word, got 'my kind'"):
+        add_spec_form("my kind", SpecForm("", "", register))

@@ -1,0 +1,126 @@
+"""Annotation files in JSON: everything that is taken from one is checked, errors name the place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class AnnotationFile:
+    """A JSON file whose top is an object with lists of records, as COCO's.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON (cut off, for one), or its top is not an object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"the annotation file {path} does not exist; paths are seen from the working "
+                "directory"
+            ) from None
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}); is the file cut off?") from None
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+        self._content = content
+
+    def records(self, key: str) -> list[Record]:
+        """The list `key`, each item an object.
+
+        Raises:
+            ValueError: it is missing or not a list of objects.
+        """
+        records = self._content.get(key)
+        if not isinstance(records, list):
+            raise ValueError(f"{self.path} lacks the list {key!r}; it has {sorted(self._content)}")
+        for number, record in enumerate(records):
+            if not isinstance(record, dict):
+                raise ValueError(f"{self.path}: {key}[{number}] must be an object, got {record!r}")
+        return records
+
+    def by_id(self, key: str) -> dict[int, Record]:
+        """The list `key` by the `id` of its records, in the order of the file.
+
+        Raises:
+            ValueError: an id is missing, not an integer, or there twice.
+        """
+        table: dict[int, Record] = {}
+        for number, record in enumerate(self.records(key)):
+            identity = integer(record, "id", f"{self.path}: {key}[{number}]")
+            if identity in table:
+                raise ValueError(f"{self.path}: the id {identity} is there twice in {key!r}")
+            table[identity] = record
+        return table
+
+    def place(self, key: str, identity: int) -> str:
+        """Name a record in messages."""
+        return f"{self.path}: {key} id {identity}"
+
+
+def integer(record: Mapping[str, Any], key: str, place: str, minimum: int | None = None) -> int:
+    """An integer field; JSON's 3.0 counts as 3.
+
+    Raises:
+        ValueError: the field is missing, not an integer, or below the minimum.
+    """
+    value: Any = record.get(key)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value != value // 1 or (minimum is not None and value < minimum):
+        what = "an integer" if minimum is None else f"an integer of at least {minimum}"
+        raise ValueError(f"{place}: {key!r} must be {what}, got {value!r}")
+    return int(value)
+
+
+def text(record: Mapping[str, Any], key: str, place: str) -> str:
+    """A text field that is not empty.
+
+    Raises:
+        ValueError: the field is missing, empty or no text.
+    """
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{place}: {key!r} must be a text that is not empty, got {value!r}")
+    return value
+
+
+def numbers(value: Any, count: int, what: str, place: str) -> list[float]:
+    """A list of `count` finite numbers.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    good = isinstance(value, list) and len(value) == count
+    if not good or not all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+    ):
+        raise ValueError(f"{place}: {what} must be {count} finite numbers, got {value!r}")
+    return value
+
+
+def reference(
+    record: Mapping[str, Any], key: str, table: Mapping[int, Any], what: str, place: str
+) -> int:
+    """The id of another record, which must exist.
+
+    Raises:
+        ValueError: the id is missing, not an integer, or not in the table.
+    """
+    identity = integer(record, key, place)
+    if identity not in table:
+        raise ValueError(f"{place}: {key} {identity} is not the id of any of the {what}")
+    return identity

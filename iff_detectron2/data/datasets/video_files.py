@@ -1,0 +1,119 @@
+"""Video files annotated by frame number; frames are decoded when they are needed.
+
+The annotations are COCO-VID's (`coco_vid`), with `file_name` in `videos` instead of `images`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..frame_index import FrameIndex
+from ..video_frames import VideoFileFrames, video_frame_size, video_length
+from .coco_images import FramePosition, ImageAnnotations, LoadedDataset, register_from_file
+from .coco_vid import ListedVideos
+from .json_file import Record, integer, text
+from .relative_paths import check_relative
+
+_PROGRESS_FROM = 20
+
+
+def _frames(record: Record, root: Path, place: str) -> VideoFileFrames:
+    """Frames of a video; counted in the file if its record has no `length`."""
+    path = f"{root}/{check_relative(text(record, 'file_name', place), place)}"
+    if "length" in record:
+        length = integer(record, "length", place, 1)
+    else:
+        try:
+            length = video_length(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{place}: {error}") from None
+    return VideoFileFrames(path, range(length))
+
+
+def load_video_files(
+    name: str,
+    json_file: Path,
+    video_root: Path,
+    classes: Sequence[str] | None = None,
+    annotated_only: bool = False,
+    first_frame: int = 0,
+) -> LoadedDataset:
+    """Read the annotations of video files; see `register_video_files`."""
+    content = ImageAnnotations(name, json_file, classes)
+    file = content.file
+    listed = ListedVideos(content)
+    stills = sorted(content.images.keys() - {i for f in listed.frames.values() for i, _ in f})
+    if stills:
+        raise ValueError(f"{file.place('images', stills[0])}: 'video_id' must name its video")
+    videos: dict[str, Sequence[str]] = {}
+    positions: dict[int, FramePosition] = {}
+    files: dict[int, str] = {}
+    progress = tqdm(
+        listed.frames.items(), f"opening {name}", disable=len(listed.frames) < _PROGRESS_FROM
+    )
+    for video, frames in progress:
+        place = file.place("videos", video)
+        record = listed.records[video]
+        video_id = listed.names[video]
+        of_video = videos[video_id] = _frames(record, video_root, place)
+        for image_id, number in frames:
+            frame = number - first_frame
+            if not 0 <= frame < len(of_video):
+                raise ValueError(
+                    f"{file.place('images', image_id)}: frame {number} is outside of "
+                    f"{of_video.path}, whose frames are {first_frame} to "
+                    f"{first_frame + len(of_video) - 1}"
+                )
+            positions[image_id] = FramePosition(video_id, frame)
+            files[image_id] = of_video[frame]
+        if "width" not in record and any("width" not in content.images[i] for i, _ in frames):
+            record["width"], record["height"] = video_frame_size(of_video.path)
+    dicts = content.dicts(
+        files=files,
+        sizes=listed.sizes(),
+        positions=positions,
+        videos=videos,
+        annotated_only=annotated_only,
+    )
+    return LoadedDataset(dicts, FrameIndex(videos), content.categories.metadata())
+
+
+def register_video_files(
+    name: str,
+    json_file: str | Path,
+    video_root: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    annotated_only: bool = False,
+    first_frame: int = 0,
+) -> None:
+    """Register video files annotated by frame number; nothing is read before it is used.
+
+    `videos`: `id`, `file_name` below the root, maybe `name`, `width`, `height`, `length` (frames in
+    the file; without it each file is opened once to count them). `images`: `id`, `video_id`,
+    `frame_id`. `annotations` and `categories` as in COCO-VID. Only annotated frames need an entry
+    in `images`; all frames of a file serve as neighbours. `file_name` of a dataset dict is
+    `<video file>#frame=<number from 0>`, which `read_frame` reads.
+
+    Args:
+        name: the dataset's name in configs.
+        json_file: the annotation file.
+        video_root: folder that the video files are below.
+        classes: see `register_coco_vid`.
+        annotated_only: list only frames with an annotation; the others stay neighbours.
+        first_frame: number that the annotations give the first frame of a file, 0 or 1.
+
+    Raises:
+        ValueError: the name is taken, a class is given twice, or `first_frame` is neither.
+    """
+    if first_frame not in (0, 1):
+        raise ValueError(f"first_frame must be 0 or 1, got {first_frame!r}")
+    path, root = Path(json_file).expanduser(), Path(video_root).expanduser()
+
+    def load() -> LoadedDataset:
+        return load_video_files(name, path, root, classes, annotated_only, first_frame)
+
+    register_from_file(name, load, classes)
