@@ -170,6 +170,10 @@ class Detections:
         """First row of each frame and the number of rows, for detections sorted by frame."""
         return _row_starts(self.frames, num_frames)
 
+    def frames_without(self, num_frames: int) -> np.ndarray:
+        """Rows of the frames that have no detection, ascending."""
+        return np.flatnonzero(np.bincount(self.frames, minlength=num_frames) == 0)
+
     def check(self, num_frames: int, num_classes: int) -> None:
         """Raise a ValueError that names the first detection that cannot be scored."""
         _check_frames(self.frames, num_frames, "Detections")

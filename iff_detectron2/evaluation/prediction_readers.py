@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def read_predictions_json(
         ValueError: if the file is cut off or malformed, a detection cannot be scored, its frame
             or category is not in the dataset, or the frames of a video are out of order.
     """
-    return _read(path, "json", frames, category_ids, any_order, progress)
+    batches = iterate_batches(path, "json")
+    return join_batches(batches, str(path), frames, category_ids, any_order, progress)
 
 
 def read_predictions_text(
@@ -92,7 +93,8 @@ def read_predictions_text(
         FileNotFoundError: if there is no such file.
         ValueError: as for `read_predictions_json`.
     """
-    return _read(path, "text", frames, range(1, num_classes + 1), True, progress)
+    classes, batches = range(1, num_classes + 1), iterate_batches(path, "text")
+    return join_batches(batches, str(path), frames, classes, True, progress)
 
 
 def read_predictions(
@@ -168,7 +170,7 @@ def iterate_videos(
         ValueError: as for `iterate_frames`; also if a frame has no video, or the frames of a video
             do not come one after the other in the order of `frame_index`.
     """
-    order = _FrameOrder(Path(path))
+    order = _FrameOrder()
     video_id = ""
     begun: list[SavedFrame] = []
     for frame in iterate_frames(path, frames):
@@ -177,7 +179,9 @@ def iterate_videos(
                 f"{path}, image_id {frame.image_id!r}: the detections have no video_id and "
                 "frame_index; name the dataset that they are of."
             )
-        order.check(frame.video_id, frame.frame_index, frame.image_id)
+        problem = order.problem(frame.video_id, frame.frame_index)
+        if problem:
+            raise ValueError(f"{path}, image_id {frame.image_id!r}: {problem}.")
         if begun and frame.video_id != video_id:
             yield video_id, begun
             begun = []
@@ -220,32 +224,26 @@ class _FrameRows:
 
 
 class _FrameOrder:
-    """Checks that videos follow one another, and the frames of each ascend."""
+    """Looks whether videos follow one another, and the frames of each ascend."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._finished: set[str] = set()
         self._video_id: str | None = None
         self._frame_index = -1
 
-    def check(self, video_id: str, frame_index: int, image_id: Any) -> None:
-        """Take the next frame; an error if it is out of order."""
+    def problem(self, video_id: str, frame_index: int) -> str:
+        """Take the next frame; what is wrong with its place, empty if nothing is."""
+        problem = ""
         if video_id != self._video_id:
             if self._video_id is not None:
                 self._finished.add(self._video_id)
             if video_id in self._finished:
-                raise self._error(image_id, f"video {video_id!r} goes on after another video")
-            self._video_id, self._frame_index = video_id, -1
-        if frame_index <= self._frame_index:
+                problem = f"video {video_id!r} goes on after another video"
+            self._video_id = video_id
+        elif frame_index <= self._frame_index:
             problem = f"frame {frame_index} of video {video_id!r} comes after {self._frame_index}"
-            raise self._error(image_id, problem)
         self._frame_index = frame_index
-
-    def _error(self, image_id: Any, problem: str) -> ValueError:
-        return ValueError(
-            f"{self._path}, image_id {image_id!r}: frames are out of order: {problem}; sort the "
-            "file by video and frame."
-        )
+        return problem and f"frames are out of order: {problem}; sort the file by video and frame"
 
 
 def _runs(ids: Sequence[Any]) -> Iterator[slice]:
@@ -264,23 +262,34 @@ def _joined(one: SavedFrame, two: SavedFrame) -> SavedFrame:
     return replace(one, **parts)
 
 
-def _read(
-    path: str | Path,
-    form: str,
+def join_batches(
+    batches: Iterable[PredictionBatch],
+    name: str,
     frames: Sequence[dict[str, Any]],
     category_ids: Sequence[int],
-    any_order: bool,
-    progress: bool,
+    any_order: bool = False,
+    progress: bool = False,
 ) -> Detections:
-    """All batches of a file as arrays; frame rows and classes are looked up batch by batch."""
-    path = Path(path)
-    index, order = _FrameRows(frames), _FrameOrder(path)
+    """All batches as arrays; frame rows and classes are looked up batch by batch.
+
+    Args:
+        batches: detections of one source.
+        name: of the source.
+        frames: dataset dicts, one a frame row.
+        category_ids: id in the source of each class.
+        any_order: let the frames of a video come in any order.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: as for `read_predictions_json`.
+    """
+    index, order = _FrameRows(frames), _FrameOrder()
     ids = np.array(category_ids, dtype=np.int64)
     by_id = np.argsort(ids)
     parts: list[tuple[np.ndarray, ...]] = []
-    last: Any = None
-    with tqdm(desc=f"Reading {path.name}", unit="det", disable=not progress) as bar:
-        for batch in iterate_batches(path, form):
+    last_row = highest_row = -1
+    with tqdm(desc=f"Reading {Path(name).name}", unit="det", disable=not progress) as bar:
+        for batch in batches:
             place = by_id[np.searchsorted(ids[by_id], batch.category_ids).clip(max=len(ids) - 1)]
             unknown = ids[place] != batch.category_ids
             if unknown.any():
@@ -291,12 +300,15 @@ def _read(
                 )
             rows = np.empty(len(batch.scores), dtype=np.int32)
             for run in _runs(batch.image_ids):
-                rows[run] = index.row(batch, run.start)
-                video = batch.videos[run.start]
-                image_id = batch.image_ids[run.start]
-                if not any_order and video is not None and image_id != last:
-                    order.check(video[0], video[1], image_id)
-                last = image_id
+                row = rows[run] = index.row(batch, run.start)
+                if row == last_row:
+                    continue
+                video = None if any_order else batch.videos[run.start]
+                problem = "" if video is None else order.problem(*video)
+                # The order of the dataset will do as well, if it is another one.
+                if problem and row < highest_row:
+                    raise batch.error(run.start, problem)
+                last_row, highest_row = row, max(row, highest_row)
             parts.append((rows, batch.boxes, batch.scores, place.astype(np.int32)))
             bar.update(len(rows))
     if not parts:

@@ -117,7 +117,7 @@ class EvaluationResult:
         return metrics
 
 
-def evaluate_detections(
+def evaluate_arrays(
     ground_truth: GroundTruth,
     detections: Detections,
     protocol: str = "fgfa",
@@ -126,23 +126,17 @@ def evaluate_detections(
     ranges: Sequence[EvaluationRange] | None = None,
     progress: bool = False,
 ) -> EvaluationResult:
-    """Score detections against ground truth. Needs neither Detectron2 nor a model.
+    """Score arrays of detections against arrays of ground truth.
 
-    Detections of equal score count in the order of the frames, in a frame in the order given.
-    Ignored boxes may be matched, such matches count neither way, and they are not to be found.
-    Source: vid_protocol, Evaluation 1-4.
+    The core of `evaluate_detections`, which says more; needs neither Detectron2 nor a dataset.
 
     Args:
         ground_truth: boxes of all listed frames, in any order.
         detections: detections of the same frames, in any order.
         protocol: "fgfa", "devkit" or "coco".
-        area_ranges: also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels (not `coco`,
-            which has sizes of its own).
-        ranges: further ranges to report, e.g. motion and area together; motion needs "fgfa".
+        area_ranges: also report the ranges of `AREA_RANGES`.
+        ranges: further ranges to report.
         progress: show a progress bar.
-
-    Returns:
-        AP of every class and range. Motion ranges without motion IoUs are marked unavailable.
 
     Raises:
         ValueError: for an unknown protocol, a detection that cannot be scored (score or box not

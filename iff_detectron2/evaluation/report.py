@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from .prediction_files import open_atomically
 from .protocols import ANY_AREA, ANY_MOTION, PROTOCOL_TITLES, EvaluationResult, RangeResult
 
 
@@ -72,6 +75,22 @@ def result_to_json(result: EvaluationResult) -> dict[str, Any]:
             for r in result.ranges
         ],
     }
+
+
+def save_result(result: EvaluationResult, folder: str | Path, dataset_name: str) -> None:
+    """Write `results.json` and `results.txt`, each whole or not at all.
+
+    Args:
+        result: what `evaluate_detections` returned.
+        folder: where to write; it is made.
+        dataset_name: what was evaluated.
+    """
+    content = {"dataset": dataset_name, **result_to_json(result)}
+    with open_atomically(Path(folder, "results.json")) as stream:
+        json.dump(content, stream, indent=2, allow_nan=False)
+        stream.write("\n")
+    with open_atomically(Path(folder, "results.txt")) as stream:
+        stream.write(format_result(result, dataset_name))
 
 
 def _class_table(result: EvaluationResult) -> str:

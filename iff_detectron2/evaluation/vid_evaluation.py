@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from .arrays import Detections, find_bad_detection
-from .dataset_ground_truth import ground_truth_from_dicts
-from .prediction_files import open_atomically, write_predictions_json, write_predictions_text
-from .protocols import PROTOCOLS, EvaluationResult, evaluate_detections
-from .report import format_result, result_to_json
+from .evaluation_dataset import EvaluationDataset
+from .prediction_files import write_predictions_json, write_predictions_text
+from .protocols import evaluate_arrays
+from .report import format_result, save_result
 
 FRAMES_WORTH_A_PROGRESS_BAR = 10_000
 
@@ -63,12 +61,6 @@ class VIDEvaluator(DatasetEvaluator):
         Raises:
             ValueError: for an unknown protocol, or an unusable dataset, naming the image_id.
         """
-        if protocol not in PROTOCOLS:
-            raise ValueError(
-                f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}."
-            )
-        if motion_iou_file is not None and protocol != "fgfa":
-            raise ValueError(f"motion_iou_file is for protocol 'fgfa', not {protocol!r}.")
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
         self._protocol = protocol
@@ -78,25 +70,11 @@ class VIDEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._task = task
 
-        metadata = MetadataCatalog.get(dataset_name)
-        dataset_dicts = DatasetCatalog.get(dataset_name)
-        if not dataset_dicts:
-            raise ValueError(f"Dataset {dataset_name!r} has no frames to evaluate.")
-        class_names = metadata.get("thing_classes")
-        if not class_names:
-            raise ValueError(f"Dataset {dataset_name!r} has no `thing_classes` in its metadata.")
-        self._ground_truth = ground_truth_from_dicts(
-            dataset_dicts, class_names, motion_iou_file, with_motion=protocol == "fgfa"
-        )
-        self._category_ids = _category_ids(metadata, len(class_names))
-        keys = ("image_id", "video_id", "frame_index")
-        self._frames = [{k: r[k] for k in keys if k in r} for r in dataset_dicts]
+        dataset = EvaluationDataset.load(dataset_name, protocol, motion_iou_file)
+        self._ground_truth = dataset.ground_truth
+        self._category_ids = dataset.category_ids
+        self._frames = dataset.frames
         self._row_of_image = {frame["image_id"]: row for row, frame in enumerate(self._frames)}
-        if len(self._row_of_image) != len(self._frames):
-            raise ValueError(
-                f"Dataset {dataset_name!r} has {len(self._frames)} frames, but only "
-                f"{len(self._row_of_image)} different image_ids; each frame needs its own."
-            )
         self._predictions: list[FramePrediction] = []
 
     def reset(self) -> None:
@@ -152,7 +130,7 @@ class VIDEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             # Before scoring: what took longest to compute is safe first.
             self._save_predictions(self._output_dir, detections, progress)
-        result = evaluate_detections(
+        result = evaluate_arrays(
             self._ground_truth,
             detections,
             self._protocol,
@@ -162,7 +140,7 @@ class VIDEvaluator(DatasetEvaluator):
         table = format_result(result, self._dataset_name)
         self._logger.info("Evaluation results for %s:\n%s", self._task, table)
         if self._output_dir is not None:
-            self._save_result(self._output_dir, result, table)
+            save_result(result, self._output_dir, self._dataset_name)
         return OrderedDict({self._task: result.metrics()})
 
     def _merge(self, gathered: Sequence[tuple[np.ndarray, ...]]) -> Detections:
@@ -210,22 +188,6 @@ class VIDEvaluator(DatasetEvaluator):
             folder / "predictions.json", detections, self._frames, self._category_ids, progress
         )
         write_predictions_text(folder / "predictions.txt", detections, self._frames, progress)
-
-    def _save_result(self, folder: Path, result: EvaluationResult, table: str) -> None:
-        content = {"dataset": self._dataset_name, **result_to_json(result)}
-        with open_atomically(folder / "results.json") as stream:
-            json.dump(content, stream, indent=2, allow_nan=False)
-            stream.write("\n")
-        with open_atomically(folder / "results.txt") as stream:
-            stream.write(table)
-
-
-def _category_ids(metadata: Any, num_classes: int) -> list[int]:
-    """Return the dataset's own category ids; contiguous ids from 0 where it has none."""
-    to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
-    if to_contiguous is None:
-        return list(range(num_classes))
-    return sorted(to_contiguous, key=to_contiguous.__getitem__)
 
 
 def _concatenate(predictions: Sequence[FramePrediction]) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,110 @@
+"""The verb `evaluate`: saved predictions against a dataset, without the model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "evaluate saved predictions (COCO-style JSON or FGFA's text) against a dataset"
+
+DESCRIPTION = """Evaluate saved predictions against a dataset, without the model.
+
+  iff-detectron2 evaluate output/inference/moving_shapes_val/predictions.json \\
+      --dataset moving_shapes_val
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "predictions",
+        type=Path,
+        metavar="PREDICTIONS",
+        help="*.json: COCO-style results; any other name: FGFA's text form",
+    )
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="a registered dataset, or NAME=FORMAT:PATH[@PART] as in DATASETS.REGISTER",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("fgfa", "devkit", "coco"),
+        default="fgfa",
+        help="whose rules (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--area-ranges",
+        action="store_true",
+        help="also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels",
+    )
+    parser.add_argument(
+        "--motion-iou-file",
+        type=Path,
+        metavar="MAT",
+        help="FGFA's .mat for ImageNet VID val; default: motion IoU from track ids",
+    )
+    parser.add_argument(
+        "--any-order",
+        action="store_true",
+        help="accept a JSON whose frames are not in the order of their videos",
+    )
+    parser.add_argument(
+        "--all-frames",
+        action="store_true",
+        help="end with an error if a frame has no detection; default: count such frames",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: <PREDICTIONS without extension>-<protocol>)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the table, and write results.json and results.txt."""
+    from iff_detectron2.data import register_from_specs
+    from iff_detectron2.evaluation import EvaluationDataset, evaluate_detections, format_result
+    from iff_detectron2.evaluation.report import save_result
+
+    if not args.predictions.is_file():  # before the dataset is read
+        raise FileNotFoundError(f"there is no file {args.predictions}")
+    name = args.dataset
+    if "=" in name:
+        register_from_specs([name])
+        name = name.partition("=")[0]
+    dataset = EvaluationDataset.load(name, args.protocol, args.motion_iou_file)
+    detections = _load(dataset, args.predictions, args)
+    result = evaluate_detections(
+        dataset, detections, args.protocol, area_ranges=args.area_ranges, progress=True
+    )
+    folder = args.output or args.predictions.with_name(f"{args.predictions.stem}-{args.protocol}")
+    save_result(result, folder, name)
+    print(format_result(result, name))
+    print(f"Written to {folder / 'results.json'} and {folder / 'results.txt'}.")
+    return 0
+
+
+def _load(dataset, path: Path, args: argparse.Namespace):
+    """Read predictions and say, or refuse, that frames have none."""
+    from iff_detectron2.evaluation import load_detections
+
+    detections = load_detections(dataset, path, any_order=args.any_order, progress=True)
+    missing = detections.frames_without(len(dataset.frames))
+    if missing.size:
+        first = dataset.frames[missing[0]]
+        place = f"image_id {first['image_id']!r}"
+        if "video_id" in first and "frame_index" in first:
+            place += f", frame {first['frame_index']} of video {first['video_id']!r}"
+        message = (
+            f"{path}: {missing.size} of {len(dataset.frames)} frames of {dataset.name} have no "
+            f"detection, first {place}"
+        )
+        if args.all_frames:
+            raise ValueError(f"{message}; without --all-frames they count as empty")
+        print(f"Note: {message}. They count as frames in which nothing was detected.")
+    return detections

@@ -1,0 +1,131 @@
+"""Saved or fresh detections against a dataset, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import Detections, GroundTruth
+from .evaluation_dataset import EvaluationDataset
+from .prediction_batches import result_batches
+from .prediction_readers import join_batches, read_predictions
+from .protocols import EvaluationRange, EvaluationResult, evaluate_arrays
+
+
+def evaluate_detections(
+    ground_truth: GroundTruth | EvaluationDataset | str,
+    detections: Detections | str | Path | Mapping[Any, Any] | Iterable[Mapping[str, Any]],
+    protocol: str = "fgfa",
+    *,
+    motion_iou_file: str | Path | None = None,
+    area_ranges: bool = False,
+    ranges: Sequence[EvaluationRange] | None = None,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Score any detector's output by the protocol of choice; no model is needed.
+
+    Detections of equal score count in the order of the frames, in a frame in the order given.
+    Ignored boxes may be matched, such matches count neither way, and they are not to be found.
+    Source: vid_protocol, Evaluation 1-4.
+
+    Args:
+        ground_truth: name of a registered dataset, or its `EvaluationDataset`, or arrays.
+        detections: a file of saved predictions (COCO-style `.json`, else FGFA's text), the list
+            of dicts that such a JSON holds, {image_id: `Instances` with `pred_boxes`, `scores` and
+            `pred_classes`}, or arrays. Frames that are left out have no detections.
+        protocol: "fgfa", "devkit" or "coco".
+        motion_iou_file: FGFA's .mat, for `ground_truth` by name; else motion IoU is from tracks.
+        area_ranges: also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels (not `coco`,
+            which has sizes of its own).
+        ranges: further ranges to report, e.g. motion and area together; motion needs "fgfa".
+        progress: show progress bars.
+
+    Returns:
+        AP of every class and range; `metrics()` gives them by name, `format_result` as a table.
+        Motion ranges without motion IoUs are marked unavailable, with the reason.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TypeError: if arrays as ground truth are given something else than arrays as detections.
+        ValueError: for an unknown dataset or protocol, a file or detection that cannot be used,
+            with its place, or a range that the protocol does not have.
+    """
+    if isinstance(ground_truth, str):
+        ground_truth = EvaluationDataset.load(ground_truth, protocol, motion_iou_file)
+    elif motion_iou_file is not None:
+        raise ValueError("motion_iou_file needs the dataset by its name; these are arrays already.")
+    if isinstance(ground_truth, EvaluationDataset):
+        detections = load_detections(ground_truth, detections, progress=progress)
+        ground_truth = ground_truth.ground_truth
+    if not isinstance(detections, Detections):
+        raise TypeError(
+            f"Arrays as ground truth need `Detections`, not {type(detections).__name__}; name the "
+            "registered dataset to evaluate files, results or Instances."
+        )
+    return evaluate_arrays(
+        ground_truth,
+        detections,
+        protocol,
+        area_ranges=area_ranges,
+        ranges=ranges,
+        progress=progress,
+    )
+
+
+def load_detections(
+    dataset: EvaluationDataset,
+    detections: Detections | str | Path | Mapping[Any, Any] | Iterable[Mapping[str, Any]],
+    *,
+    any_order: bool = False,
+    progress: bool = False,
+) -> Detections:
+    """Bring detections of a dataset, in any form that `evaluate_detections` takes, to arrays.
+
+    Args:
+        dataset: what they are of.
+        detections: see `evaluate_detections`.
+        any_order: let the frames of a video come in any order in a file.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a file or detection cannot be used, with its place.
+    """
+    if isinstance(detections, Detections):
+        return detections
+    if isinstance(detections, str | Path):
+        return read_predictions(
+            detections,
+            dataset.frames,
+            dataset.category_ids,
+            any_order=any_order,
+            progress=progress,
+        )
+    if isinstance(detections, Mapping):
+        return _from_instances(dataset, detections)
+    batches = result_batches(map(dict, detections), "results")
+    return join_batches(batches, "results", dataset.frames, dataset.category_ids, any_order=True)
+
+
+def _from_instances(dataset: EvaluationDataset, detections: Mapping[Any, Any]) -> Detections:
+    """Arrays of {image_id: Instances}, frames in the order of the dataset."""
+    unknown = detections.keys() - {frame["image_id"] for frame in dataset.frames}
+    if unknown:
+        raise ValueError(f"image_id {min(unknown, key=str)!r} is not in dataset {dataset.name!r}.")
+    found = [
+        (row, detections[frame["image_id"]].to("cpu"))
+        for row, frame in enumerate(dataset.frames)
+        if frame["image_id"] in detections
+    ]
+    boxes = [instances.pred_boxes.tensor.double().numpy() for _, instances in found]
+    scores = [instances.scores.double().numpy() for _, instances in found]
+    classes = [instances.pred_classes.numpy() for _, instances in found]
+    return Detections(
+        frames=np.repeat([row for row, _ in found], [len(values) for values in scores]),
+        boxes=np.concatenate([np.empty((0, 4)), *boxes]),
+        scores=np.concatenate([np.empty(0), *scores]),
+        classes=np.concatenate([np.empty(0, dtype=np.int64), *classes]),
+    )
