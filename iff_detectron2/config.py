@@ -13,6 +13,9 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.DILATED_RESNET.NUM_BLOCKS = []
     # Stages that would go beyond this stride are dilated instead (16: res5; 8: res4 and res5).
     cfg.MODEL.DILATED_RESNET.OUTPUT_STRIDE = 16
+    # Last blocks of res2 to res5 whose 3x3 layer is deformable (DCN v1), in groups of
+    # MODEL.RESNETS.DEFORM_NUM_GROUPS.
+    cfg.MODEL.DILATED_RESNET.DEFORM_BLOCKS = [0, 0, 0, 0]
     # The 3x3 layer behind res5: its channels are halved between RPN and R-FCN head.
     cfg.MODEL.DILATED_RESNET.REDUCTION_CHANNELS = 1024
     # Dilation of that layer (6 in FGFA's release; the paper does not say).

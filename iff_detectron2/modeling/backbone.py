@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.resnet import BasicStem, BottleneckBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from iff_detectron2.layers import DeformConv2d
+
 NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+class DeformableBottleneckBlock(BottleneckBlock):
+    """A bottleneck block whose 3x3 convolution is deformable (DCN v1, without modulation).
+
+    The names are those of Detectron2's `DeformBottleneckBlock`, which needs a compiled extension.
+    The offsets start at zero, so the block starts as the plain one of the same weights.
+    """
+
+    def __init__(self, *args: Any, deform_num_groups: int = 1, **kwargs: Any) -> None:
+        """
+        Args:
+            args, kwargs: those of `BottleneckBlock`.
+            deform_num_groups: groups of channels with offsets of their own.
+        """
+        super().__init__(*args, **kwargs)
+        plain: Conv2d = self.get_submodule("conv2")  # type: ignore[assignment]
+        if deform_num_groups < 1 or plain.in_channels % deform_num_groups:
+            raise ValueError(
+                f"MODEL.RESNETS.DEFORM_NUM_GROUPS must divide {plain.in_channels} channels, got "
+                f"{deform_num_groups}"
+            )
+        shape = {"stride": plain.stride, "padding": plain.padding, "dilation": plain.dilation}
+        self.conv2 = DeformConv2d(
+            plain.in_channels,
+            plain.out_channels,
+            plain.kernel_size,
+            **shape,
+            groups=plain.groups,
+            bias=False,
+            norm=plain.norm,
+        )
+        self.conv2.weight = plain.weight
+        self.conv2_offset = nn.Conv2d(
+            plain.in_channels,
+            self.conv2.offset_channels(deform_num_groups),
+            plain.kernel_size,
+            **shape,
+        )
+        nn.init.zeros_(self.conv2_offset.weight)
+        nn.init.constant_(self.conv2_offset.bias, 0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [N, C, H, W] to [N, C', H / stride, W / stride]."""
+        out = F.relu_(self.conv1(x))
+        out = F.relu_(self.conv2(out, self.conv2_offset(out)))
+        out = self.conv3(out)
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
 
 
 class ReducedResNet(ResNet):
@@ -37,6 +90,21 @@ class ReducedResNet(ResNet):
         return {"reduction": self.reduction(x)}
 
 
+def _make_stage(
+    num_blocks: int, num_deformable: int, deform_num_groups: int, *, in_channels, stride, **kwargs
+) -> list[nn.Module]:
+    """Bottleneck blocks of one stage, of which the last `num_deformable` are deformable."""
+    blocks: list[nn.Module] = []
+    for index in range(num_blocks):
+        shape = {"in_channels": in_channels, "stride": stride, **kwargs}
+        if index < num_blocks - num_deformable:
+            blocks.append(BottleneckBlock(**shape))
+        else:
+            blocks.append(DeformableBottleneckBlock(deform_num_groups=deform_num_groups, **shape))
+        in_channels, stride = kwargs["out_channels"], 1
+    return blocks
+
+
 @BACKBONE_REGISTRY.register()
 def build_dilated_resnet_backbone(cfg, input_shape: ShapeSpec) -> ReducedResNet:
     """Builds a bottleneck ResNet of which the stages beyond OUTPUT_STRIDE are dilated.
@@ -63,6 +131,15 @@ def build_dilated_resnet_backbone(cfg, input_shape: ShapeSpec) -> ReducedResNet:
             f"MODEL.DILATED_RESNET.OUTPUT_STRIDE must be 4, 8, 16 or 32, got {output_stride}"
         )
 
+    deform_blocks = list(cfg.MODEL.DILATED_RESNET.DEFORM_BLOCKS)
+    if len(deform_blocks) != 4 or any(
+        not 0 <= d <= n for d, n in zip(deform_blocks, num_blocks, strict=True)
+    ):
+        raise ValueError(
+            "MODEL.DILATED_RESNET.DEFORM_BLOCKS needs 4 numbers, none beyond the blocks of its "
+            f"stage ({num_blocks}), got {deform_blocks}"
+        )
+
     resnets = cfg.MODEL.RESNETS
     stem = BasicStem(
         in_channels=input_shape.channels, out_channels=resnets.STEM_OUT_CHANNELS, norm=resnets.NORM
@@ -77,10 +154,11 @@ def build_dilated_resnet_backbone(cfg, input_shape: ShapeSpec) -> ReducedResNet:
             first_stride, dilation = 1, dilation * 2
         stride *= first_stride
         stages.append(
-            ResNet.make_stage(
-                BottleneckBlock,
+            _make_stage(
                 blocks,
-                stride_per_block=[first_stride] + [1] * (blocks - 1),
+                deform_blocks[stage],
+                resnets.DEFORM_NUM_GROUPS,
+                stride=first_stride,
                 in_channels=in_channels,
                 out_channels=out_channels,
                 bottleneck_channels=bottleneck_channels,

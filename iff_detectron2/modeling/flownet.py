@@ -65,6 +65,7 @@ class FlowNetS(FlowEstimator):
             raise ValueError(f"MODEL.IFF.FLOW.CHANNELS must be a multiple of 8, got {channels}")
         self.stride = stride
         self.flip_channels = flip_channels
+        self.pixel_std: Tensor
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, 3, 1, 1), False)
         c1, c2, c3, c4, c6 = (channels // 8, channels // 4, channels // 2, channels, 2 * channels)
         self.conv1 = _conv(6, c1, 7, 2)
@@ -79,17 +80,18 @@ class FlowNetS(FlowEstimator):
         self.conv6_1 = _conv(c6, c6)
         # Each concatenation: the encoder's map, the decoder's, and the coarser flow.
         d5, d4, d3, d2 = c4 + c4 + 2, c4 + c3 + 2, c3 + c2 + 2, c2 + c1 + 2
-        for level, width in ((6, c6), (5, d5), (4, d4), (3, d3), (2, d2)):
+        for level, width in ((6, c6), (5, d5), (4, d4), (3, d3)):
             self.add_module(f"flow{level}", _conv(width, 2))
+        self.flow2 = _conv(d2, 2)
         for level, width, out in ((5, c6, c4), (4, d5, c3), (3, d4, c2), (2, d3, c1)):
             self.add_module(f"deconv{level}", _upsample(width, out))
             self.add_module(f"upflow{level}", _upsample(2, 2))
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, a=0.1)
-                nn.init.zeros_(module.bias)
+                nn.init.constant_(module.bias, 0)  # type: ignore[arg-type]
         # Without weights of its own it starts from "no motion", as the IFF modules do.
-        nn.init.zeros_(self.get_submodule("flow2").weight)
+        nn.init.zeros_(self.flow2.weight)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec):
@@ -137,7 +139,7 @@ class FlowNetS(FlowEstimator):
         window = self.stride // DECODER_STRIDE
         if window > 1:
             decoded = F.avg_pool2d(decoded, window, ceil_mode=True)
-        flow = self.get_submodule("flow2")(decoded) * (PIXELS / self.stride)
+        flow = self.flow2(decoded) * (PIXELS / self.stride)
         if window < 1:
             flow = F.interpolate(flow, scale_factor=DECODER_STRIDE // self.stride, mode="bilinear")
             height, width = (-(-side * 2 // self.stride) for side in key.shape[-2:])

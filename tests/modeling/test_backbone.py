@@ -1,11 +1,13 @@
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.layers import ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import build_backbone
+from torch import nn
 from toy_models import CONFIGS, tiny_cfg
 
 from iff_detectron2.engine import load_config
+from iff_detectron2.modeling.backbone import DeformableBottleneckBlock
 
 
 def small_bottleneck_cfg(*opts):
@@ -65,9 +67,56 @@ def test_paper_backbone_from_its_modules():
     [
         (("MODEL.DILATED_RESNET.OUTPUT_STRIDE", 12), "OUTPUT_STRIDE"),
         (("MODEL.DILATED_RESNET.NUM_BLOCKS", "[1,2]"), "NUM_BLOCKS"),
+        (("MODEL.DILATED_RESNET.DEFORM_BLOCKS", "[0,0,0,2]"), "DEFORM_BLOCKS"),
+        (("MODEL.DILATED_RESNET.DEFORM_BLOCKS", "[1]"), "DEFORM_BLOCKS"),
+        (
+            (
+                *("MODEL.DILATED_RESNET.DEFORM_BLOCKS", "[0,0,0,1]"),
+                *("MODEL.RESNETS.DEFORM_NUM_GROUPS", 3),
+            ),
+            "DEFORM_NUM_GROUPS",
+        ),
         (("MODEL.DILATED_RESNET.NUM_BLOCKS", "[]", "MODEL.RESNETS.DEPTH", 18), "DEPTH"),
     ],
 )
 def test_wrong_values_name_their_key(opts, message):
     with pytest.raises(ValueError, match=message):
         build_backbone(tiny_cfg(*opts))
+
+
+@pytest.mark.parametrize("deform", ["[0,0,0,3]", "[0,0,3,3]"])
+def test_deformable_blocks_start_as_the_plain_ones(deform):
+    """The plain weights load by their names, and the offsets that are new start at zero."""
+    opts = ("MODEL.DILATED_RESNET.OUTPUT_STRIDE", 16, "MODEL.RESNETS.DEFORM_NUM_GROUPS", 4)
+    plain = build_backbone(small_bottleneck_cfg(*opts)).double().eval()
+    deformable = build_backbone(
+        small_bottleneck_cfg(*opts, "MODEL.DILATED_RESNET.DEFORM_BLOCKS", deform)
+    )
+    deformable.double().eval()
+    blocks = [m for m in deformable.modules() if isinstance(m, DeformableBottleneckBlock)]
+    assert [b.conv2_offset.out_channels for b in blocks] == [72] * (deform.count("3") * 3)
+    missing, unexpected = deformable.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[-2] for name in missing} == {"conv2_offset"}
+    assert len(missing) == 2 * len(blocks)
+    x = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    expected = plain(x)["reduction"]
+    torch.testing.assert_close(deformable(x)["reduction"], expected, rtol=1e-12, atol=1e-12)
+    nn.init.normal_(blocks[-1].conv2_offset.bias)
+    assert not torch.allclose(deformable(x)["reduction"], expected, rtol=1e-3)
+
+
+def test_deformable_blocks_are_the_last_of_their_stage():
+    cfg = load_config(
+        str(CONFIGS / "ImageNetVID/iff_net_C_R_101.yaml"),
+        ["MODEL.DILATED_RESNET.DEFORM_BLOCKS", "[0,0,3,3]"],
+    )
+    backbone = build_backbone(cfg)
+    where = [n for n, m in backbone.named_modules() if isinstance(m, DeformableBottleneckBlock)]
+    assert where == ["res4.20", "res4.21", "res4.22", "res5.0", "res5.1", "res5.2"]
+    for name in where:
+        block = backbone.get_submodule(name)
+        assert isinstance(block.conv2.norm, FrozenBatchNorm2d)
+        assert block.conv2.dilation == block.conv2_offset.dilation
+        assert all(p.requires_grad for p in block.conv2_offset.parameters())
+        assert not any(p.any() for p in block.conv2_offset.parameters())
