@@ -32,7 +32,7 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF = CN()
     # Feature maps of the backbone to aggregate; empty for all of them.
     cfg.MODEL.IFF.IN_FEATURES = []
-    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, AverageAggregator.
+    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, AverageAggregator, DeformableAggregator.
     cfg.MODEL.IFF.AGGREGATOR = "FlowGuidedAggregator"
     # The key frame itself is one of the fused frames.
     cfg.MODEL.IFF.FUSE_KEY_FRAME = True
@@ -70,6 +70,12 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.EMBEDDING.CHANNELS = 2048
     # Warp the embedding (once a frame) instead of embedding the warped features (once a pair).
     cfg.MODEL.IFF.EMBEDDING.BEFORE_WARP = True
+
+    # Sampling by deformable convolution instead of flow (DeformableAggregator): width of the layers
+    # that find the offsets, and groups of features that have offsets of their own.
+    cfg.MODEL.IFF.DEFORM = CN()
+    cfg.MODEL.IFF.DEFORM.CHANNELS = 256
+    cfg.MODEL.IFF.DEFORM.GROUPS = 4
 
     # Self-supervised loss on the alignment (transformation residual loss, TRL).
     cfg.MODEL.IFF.TRL = CN()

@@ -16,6 +16,7 @@ from .alignment_loss import (
     build_alignment_loss,
 )
 from .backbone import ReducedResNet, build_dilated_resnet_backbone
+from .deformable_aggregation import DeformableAggregator
 from .flow_estimator import (
     FLOW_ESTIMATOR_REGISTRY,
     AdvancedIFF,
@@ -50,6 +51,7 @@ __all__ = [
     "AlignmentLoss",
     "AverageAggregator",
     "BasicIFF",
+    "DeformableAggregator",
     "FlowEstimator",
     "FlowGuidedAggregator",
     "FlowNetS",

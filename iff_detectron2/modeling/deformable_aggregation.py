@@ -1,0 +1,100 @@
+"""Aggregation that samples the neighbours with deformable convolutions: STSN's idea, no flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ShapeSpec
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
+
+from .aggregation import AGGREGATOR_REGISTRY, Aggregator, Alignment, Codes, Embedding, similarity
+
+KERNEL = 3
+
+
+@AGGREGATOR_REGISTRY.register()
+class DeformableAggregator(Aggregator):
+    """Samples each neighbour at offsets found from it and the key frame, and sums by similarity.
+
+    After STSN (Bertasius et al., "Object Detection in Video with Spatiotemporal Sampling
+    Networks"), with one sampling layer in place of their stack of four. Where flow moves a cell as
+    a whole, here each of nine taps a cell moves on its own, by offsets that only the detector's
+    loss trains. Training starts from no offset and a kernel that copies.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        groups: int,
+        embedding: nn.Module,
+        fuse_key_frame: bool = True,
+    ) -> None:
+        """
+        Args:
+            in_channels: channels of the features.
+            channels: width of the layers that find the offsets.
+            groups: groups of features that have offsets of their own.
+            embedding: maps features [N, C, H, W] to embeddings [N, E, H, W].
+            fuse_key_frame: the key frame is one of the fused frames.
+        """
+        super().__init__(fuse_key_frame=fuse_key_frame)
+        if groups < 1 or in_channels % groups:
+            raise ValueError(
+                f"MODEL.IFF.DEFORM.GROUPS ({groups}) must divide the {in_channels} channels of the "
+                "features"
+            )
+        self.reduce = Conv2d(in_channels, channels, 1, activation=F.relu)
+        self.relate = Conv2d(2 * channels, channels, 3, padding=1, activation=F.relu)
+        self.offset = nn.Conv2d(channels, 2 * groups * KERNEL**2, 3, padding=1)
+        self.sample = nn.Conv2d(in_channels, in_channels, KERNEL, padding=KERNEL // 2, bias=False)
+        self.embedding = embedding
+        for layer in (self.reduce, self.relate):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        nn.init.dirac_(self.sample.weight)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
+        embedding, deform = cfg.MODEL.IFF.EMBEDDING, cfg.MODEL.IFF.DEFORM
+        return {
+            "in_channels": input_shape.channels,
+            "channels": deform.CHANNELS,
+            "groups": deform.GROUPS,
+            "embedding": Embedding(
+                input_shape.channels, embedding.HIDDEN_CHANNELS, embedding.CHANNELS
+            ),
+            "fuse_key_frame": cfg.MODEL.IFF.FUSE_KEY_FRAME,
+        }
+
+    def encode(self, features: Tensor, images: Tensor) -> Codes:
+        return {
+            "feature": features,
+            "sampling": self.reduce(features),
+            "embedding": self.embedding(features),
+        }
+
+    def align(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Alignment:
+        pairs = torch.cat((key["sampling"].expand_as(refs["sampling"]), refs["sampling"]), dim=1)
+        taps = self.offset(self.relate(pairs))
+        frames = refs["feature"]
+        if len(frames):
+            # Torchvision has no CPU kernel for half precision.
+            frames = deform_conv2d(
+                frames.float(), taps.float(), self.sample.weight.float(), padding=KERNEL // 2
+            ).to(frames.dtype)
+        return Alignment(
+            frames,
+            similarity(self.embedding(frames), key["embedding"]),
+            similarity(key["embedding"], key["embedding"]),
+        )
