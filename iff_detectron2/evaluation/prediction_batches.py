@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import find_bad_detection
+from ..utils.detections import find_bad_detection
 from .json_stream import iterate_json_array
 
 DETECTIONS_PER_BATCH = 1 << 16

@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .prediction_files import open_atomically
+from ..utils.files import open_atomically
 from .protocols import ANY_AREA, ANY_MOTION, PROTOCOL_TITLES, EvaluationResult, RangeResult
 
 

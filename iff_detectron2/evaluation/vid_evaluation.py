@@ -12,7 +12,8 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from .arrays import Detections, find_bad_detection
+from ..utils.detections import find_bad_detection
+from .arrays import Detections
 from .evaluation_dataset import EvaluationDataset
 from .prediction_files import write_predictions_json, write_predictions_text
 from .protocols import evaluate_arrays

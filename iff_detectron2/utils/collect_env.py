@@ -7,10 +7,11 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 from types import ModuleType
 
 from tabulate import tabulate
+
+from .cores import usable_cores
 
 # Module, and the distribution that carries its version where the module itself has none.
 _LIBRARIES = (
@@ -35,7 +36,7 @@ def collect_env_report() -> str:
         ("iff_detectron2", _own_version()),
         ("Python", f"{platform.python_version()} ({platform.python_implementation()})"),
         ("OS", platform.platform()),
-        ("CPU", f"{platform.machine()}, {_usable_cores()} of {os.cpu_count()} cores usable"),
+        ("CPU", f"{platform.machine()}, {usable_cores()} of {os.cpu_count()} cores usable"),
     ]
     for module_name, distribution in _LIBRARIES:
         module, state = _try_import(module_name)
@@ -97,13 +98,6 @@ def _torch_rows(torch: ModuleType | None) -> list[tuple[str, str]]:
             )
         )
     return [*rows, ("cuDNN", str(torch.backends.cudnn.version()))]
-
-
-def _usable_cores() -> int:
-    # Containers and job schedulers often grant fewer cores than the machine has.
-    if sys.platform.startswith("linux"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _own_version() -> str:

@@ -12,7 +12,7 @@ from iff_detectron2.evaluation import (
     evaluate_detections,
     ground_truth_from_dicts,
 )
-from iff_detectron2.evaluation.prediction_files import open_atomically
+from iff_detectron2.utils.files import open_atomically
 
 from .vid_cases import CLASSES, make_dicts, noisy, nothing, perfect, run
 

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
+from ...utils.cores import usable_cores
 from .casting import SPLITS, Role, cast_split
 from .classes import MOVING_SHAPES_CLASSES
 from .contact_sheet import draw_contact_sheet
@@ -104,7 +105,7 @@ def generate_moving_shapes(
     ]
     total_frames = sum(options.video_length(split) for split, _, _ in tasks)
     if num_workers is None:
-        num_workers = min(_usable_cores(), math.ceil(total_frames / _FRAMES_PER_WORKER))
+        num_workers = min(usable_cores(), math.ceil(total_frames / _FRAMES_PER_WORKER))
     records: dict[tuple[str, int], VideoRecord] = {}
     with tqdm(total=len(tasks), desc="MovingShapes", unit="video", disable=not progress) as bar:
         for key, record in _write_all(root, options, tasks, num_workers):
@@ -185,9 +186,3 @@ def _summarize(videos: list[VideoRecord]) -> dict[str, Any]:
         "boxes_by_class": {name: boxes[name] for name in MOVING_SHAPES_CLASSES},
         "deteriorated_boxes_by_kind": dict(sorted(deteriorations.items())),
     }
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

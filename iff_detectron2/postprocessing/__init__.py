@@ -1,0 +1,23 @@
+"""Post-processing over whole videos: Seq-NMS, Seq-NMS+ and tracks."""
+
+from .seq_nms import NO_TRACK, Rescored, SeqNMSOptions, seq_nms, seq_nms_arrays
+from .tracks import (
+    VideoTracks,
+    write_tracks,
+    write_tracks_csv,
+    write_tracks_json,
+    write_tracks_mot,
+)
+
+__all__ = [
+    "NO_TRACK",
+    "Rescored",
+    "SeqNMSOptions",
+    "VideoTracks",
+    "seq_nms",
+    "seq_nms_arrays",
+    "write_tracks",
+    "write_tracks_csv",
+    "write_tracks_json",
+    "write_tracks_mot",
+]
