@@ -115,6 +115,15 @@ def add_iff_config(cfg: CN) -> None:
     # the features that a stream keeps.
     cfg.TEST.VIDEO.MEMORY_DTYPE = ""
     cfg.TEST.VIDEO.MEMORY_DEVICE = ""
+    # GiB that a VideoPredictor may plan to use; 0 for what the device has free.
+    cfg.TEST.VIDEO.MEMORY_LIMIT = 0.0
+    # Mixed precision of a VideoPredictor: float16, bfloat16, or empty for float32 throughout.
+    cfg.TEST.VIDEO.AMP = ""
+    # Let torch.compile work on what a VideoPredictor runs once a frame (backbone and encoders).
+    cfg.TEST.VIDEO.COMPILE = False
+    # What a VideoPredictor does where the size of the frames changes: error, or reset (end the
+    # windows there and start anew).
+    cfg.TEST.VIDEO.ON_SIZE_CHANGE = "error"
     # Rules of the evaluation: fgfa, devkit or coco.
     cfg.TEST.VIDEO.PROTOCOL = "fgfa"
 

@@ -2,7 +2,15 @@
 
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
+from .predictor import VideoPredictor
 from .setup import load_config, setup
 from .trainer import VideoTrainer
 
-__all__ = ["AlignmentLossHook", "VideoCheckpointer", "VideoTrainer", "load_config", "setup"]
+__all__ = [
+    "AlignmentLossHook",
+    "VideoCheckpointer",
+    "VideoPredictor",
+    "VideoTrainer",
+    "load_config",
+    "setup",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -138,10 +138,9 @@ class FrameMemory:
         stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
         return stacked.to(device, dtype)
 
-    def keep_only(self, frame_indices: Iterable[int]) -> None:
-        """Forgets all frames but the named ones."""
-        keep = set(frame_indices)
-        self._frames = {index: codes for index, codes in self._frames.items() if index in keep}
+    def forget_before(self, frame_index: int) -> None:
+        """Forgets the frames before this one, which no window reaches any more."""
+        self._frames = {i: codes for i, codes in self._frames.items() if i >= frame_index}
 
     def clear(self) -> None:
         """Forgets the video."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
+from weakref import WeakSet
 
 import torch
 from detectron2.config import configurable
@@ -50,6 +52,8 @@ class Fusion:
 
 def _reset(module: TemporalAggregation, _: object) -> None:
     module.reset()
+    for memory in module._streams:
+        memory.clear()
 
 
 class TemporalAggregation(nn.Module):
@@ -107,6 +111,8 @@ class TemporalAggregation(nn.Module):
             {name: nn.Parameter(torch.zeros(())) for name in aggregators} if gate else {}
         )
         self.memory = FrameMemory() if memory is None else memory
+        # Memories of other streams that this module has worked on.
+        self._streams: WeakSet[FrameMemory] = WeakSet()
         self.last: list[Fusion] = []
         self._requests: list[FusionRequest] = []
         # Features of other weights must not be fused with new ones.
@@ -145,7 +151,7 @@ class TemporalAggregation(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy starts between two batches: what these hold belongs to the batch at hand.
-        return {**self.__dict__, "last": [], "_requests": []}
+        return {**self.__dict__, "last": [], "_requests": [], "_streams": WeakSet()}
 
     def train(self, mode: bool = True) -> TemporalAggregation:
         self.reset()
@@ -155,6 +161,39 @@ class TemporalAggregation(nn.Module):
         """Forgets the stream: the next frame starts a new video."""
         self.memory.clear()
         self.last, self._requests = [], []
+
+    @contextmanager
+    def stream(
+        self, memory: FrameMemory, window: TemporalWindow, pairs_per_chunk: int = 0
+    ) -> Iterator[None]:
+        """Works on the stream of another memory, and comes back to its own after it.
+
+        Streams may take turns in any order, but not run at the same time. The arguments are those
+        of the constructor.
+        """
+        own = self.memory, self.window, self.pairs_per_chunk, self.streaming
+        self.memory, self.window, self.pairs_per_chunk = memory, window, pairs_per_chunk
+        self.streaming = True
+        self._streams.add(memory)
+        try:
+            yield
+        finally:
+            self.memory, self.window, self.pairs_per_chunk, self.streaming = own
+            self.last = []
+
+    def observe(self, sample: dict, features: dict[str, Tensor], images: Tensor) -> None:
+        """Keeps a frame of the stream for key frames to come.
+
+        Args:
+            sample: as for `plan`, of a frame in order.
+            features: the backbone's maps of this frame alone.
+            images: what the backbone saw, [1, 3, H, W].
+        """
+        t = sample["frame_index"]
+        self.memory.start(sample["video_id"], tuple(sample["image"].shape[-2:]))
+        self.memory.forget_before(t - self.window.span + 1)
+        codes = {name: self._encode(name, x, images) for name, x in features.items()}
+        self.memory.add(t, _stand_alone(codes))
 
     def plan(self, batched_inputs: Sequence[dict]) -> list[Tensor]:
         """Decides which images the backbone must see, and notes what `fuse` is to make of them.
@@ -194,7 +233,7 @@ class TemporalAggregation(nn.Module):
         t, length = sample["frame_index"], sample["video_length"]
         self.memory.start(sample["video_id"], tuple(sample["image"].shape[-2:]))
         refs = self.window.frames(t, length)
-        self.memory.keep_only([t, *refs])
+        self.memory.forget_before(min((t, *refs)))
         new = {t + o: image for o, image in frames.items() if t + o not in self.memory}
         missing = sorted({i for i in refs if i not in self.memory and i not in new})
         if missing:

@@ -91,6 +91,16 @@ class VideoMixin:
             output.update(self.temporal.pop_losses())
         return output
 
+    def observe(self, sample: dict) -> None:
+        """Encodes a frame of a stream and keeps it, ahead of its turn as key frame.
+
+        Args:
+            sample: `image`, `video_id`, `frame_index` and `video_length`, as for `forward`.
+        """
+        images = super().preprocess_image([{"image": sample["image"]}]).tensor  # type: ignore[misc]
+        # Without a plan the maps pass the hook as they are.
+        self.temporal.observe(sample, self.backbone(images), images)  # type: ignore[attr-defined]
+
     def reset(self) -> None:
         """Forgets the stream: the next frame starts a new video."""
         self.temporal.reset()

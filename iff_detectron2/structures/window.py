@@ -44,6 +44,11 @@ class TemporalWindow:
         """Number of frames after the key frame that the window reaches."""
         return max((0, *self.offsets))
 
+    @property
+    def span(self) -> int:
+        """Number of frames from the first to the last that the window reaches."""
+        return self.lookahead - min((0, *self.offsets)) + 1
+
     def frames(self, frame_index: int, video_length: int) -> list[int]:
         """Frame indices of the neighbours, one per offset, the end frames repeated."""
         if not 0 <= frame_index < video_length:

@@ -26,9 +26,9 @@ def test_gather_keeps_order_and_repeats(memory):
     assert stacked[:, 0, 0, 0].tolist() == [2, 0, 0]
 
 
-def test_keep_only_forgets_the_rest(memory):
-    memory.keep_only([1, 3, 9])
-    assert [frame in memory for frame in range(4)] == [False, True, False, True]
+def test_frames_behind_the_window_are_forgotten(memory):
+    memory.forget_before(2)
+    assert [frame in memory for frame in range(4)] == [False, False, True, True]
 
 
 def test_another_video_starts_empty(memory):

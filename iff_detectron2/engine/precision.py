@@ -1,0 +1,65 @@
+"""Faster arithmetic for inference: mixed precision, and torch.compile of what runs once a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
+
+
+class _Float32Softmax(TorchFunctionMode):
+    """What autocast does on CUDA and not on the CPU: a softmax in float32."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in _SOFTMAX and args and args[0].dtype in (torch.float16, torch.bfloat16):
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def mixed_precision(device_type: str, dtype: torch.dtype) -> Iterator[None]:
+    """Convolutions and matrix products in `dtype`, sums that need it in float32.
+
+    Correlation, cosine and the sum over the frames keep float32 inside whatever comes in (see
+    iff_detectron2.layers); the softmax over classes does by this.
+    """
+    softmax = nullcontext() if device_type == "cuda" else _Float32Softmax()
+    with torch.autocast(device_type, dtype), softmax:
+        yield
+
+
+class _Compiled:
+    """A compiled function of tensors that leaves empty batches to the plain one.
+
+    The end of a video brings batches without a frame, which are not worth a compilation.
+    """
+
+    def __init__(self, plain: Callable[..., Any]) -> None:
+        self.plain = plain
+        self.compiled = torch.compile(plain, dynamic=False)
+
+    def __call__(self, first: torch.Tensor, *args: Any) -> Any:
+        return (self.compiled if len(first) else self.plain)(first, *args)
+
+
+def compile_frame_part(model: nn.Module) -> None:
+    """Compiles the backbone and the encoders of a model in place; a second call does nothing.
+
+    Pairs of frames stay as they are: their operators are custom ones, and their number changes at
+    the ends of a video. Each size of frames is compiled anew. Copies of the model made afterwards
+    would still run the original's compiled part.
+    """
+    parts: list[tuple[Any, str]] = [(model.backbone, "forward")]
+    if hasattr(model, "temporal"):
+        aggregators = cast(Any, model.temporal).aggregators
+        parts += [(aggregator, "encode") for aggregator in aggregators.values()]
+    for module, name in parts:
+        if not isinstance(getattr(module, name), _Compiled):
+            setattr(module, name, _Compiled(getattr(module, name)))

@@ -1,0 +1,260 @@
+"""Video in, boxes out: a detector that is fed one frame after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, cast
+
+import numpy as np
+import torch
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from torch import nn
+
+from iff_detectron2.modeling.frame_memory import build_frame_memory
+from iff_detectron2.modeling.temporal import TemporalAggregation
+from iff_detectron2.structures import TemporalWindow
+from iff_detectron2.utils.image import check_bgr_image
+
+from .checkpoint import VideoCheckpointer
+from .precision import compile_frame_part, mixed_precision
+
+ON_SIZE_CHANGE = ("error", "reset")
+AMP_TYPES = {"": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+# Names of videos, so that a frame memory never takes one for another.
+_RUNS = count()
+
+Results = list[tuple[int, Instances]]
+
+
+def load_model(cfg) -> nn.Module:
+    """Builds the model of a config with MODEL.WEIGHTS, ready for inference."""
+    model = build_model(cfg).eval()
+    VideoCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    return model
+
+
+@dataclass
+class _Frame:
+    """A frame that waits for its turn as key frame; `index` counts from the start of its part."""
+
+    index: int
+    image: torch.Tensor
+    height: int
+    width: int
+
+
+class VideoPredictor:
+    """Detects in a video whose frames come one at a time, each computed once.
+
+    A window that looks ahead gives the result of a frame when the last frame of its window has
+    come; a causal one at once. The length of the video need not be known: windows are clamped at
+    its end when `flush` says that this is the end. What is kept is bounded by the window: the
+    codes of its frames, and the network's input of those that wait for their result.
+
+    Plain detectors work too: each frame alone, without delay. Predictors may share one model and
+    take turns, since each has a frame memory of its own; they must not run at the same time.
+    """
+
+    def __init__(self, cfg, model: nn.Module | None = None) -> None:
+        """
+        Args:
+            cfg: config; window, memory, precision and the rest are under TEST.VIDEO.
+            model: the model of this config, to share it; otherwise it is built and MODEL.WEIGHTS
+                loaded. It is put into evaluation mode.
+
+        Raises:
+            ValueError: for a choice under TEST.VIDEO that does not exist.
+        """
+        video = cfg.TEST.VIDEO
+        for key, value, known in (
+            ("ON_SIZE_CHANGE", video.ON_SIZE_CHANGE, ON_SIZE_CHANGE),
+            ("AMP", video.AMP, tuple(AMP_TYPES)),
+        ):
+            if value not in known:
+                names = ", ".join(repr(name) for name in known)
+                raise ValueError(f"TEST.VIDEO.{key} must be one of {names}, got {value!r}")
+        self.model = load_model(cfg) if model is None else model.eval()
+        if video.COMPILE:
+            compile_frame_part(self.model)
+        self.window = TemporalWindow(0)
+        self.device = cast(torch.device, self.model.device)
+        self.temporal: TemporalAggregation | None = getattr(self.model, "temporal", None)
+        if self.temporal is not None:
+            self.window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
+        self.pairs_per_chunk: int = video.PAIRS_PER_CHUNK
+        self.on_size_change: str = video.ON_SIZE_CHANGE
+        self.amp_type = AMP_TYPES[video.AMP]
+        self.image_format: str = cfg.INPUT.FORMAT
+        self.augmentations = T.AugmentationList(
+            detection_utils.build_augmentation(cfg, is_train=False)
+        )
+        self.memory = build_frame_memory(cfg)
+        self.reset()
+
+    def reset(self, first_frame: int = 0, first_result: int = 0) -> None:
+        """Forgets the video; the next frame pushed starts another.
+
+        Args:
+            first_frame: index of the next frame, to go on in the middle of a video.
+            first_result: results start with this frame; those before it are only looked at. With
+                `first_frame = replay_from(first_result)` the results are those of a run from the
+                start.
+        """
+        self._first_frame, self._first_result = first_frame, first_result
+        self._run = next(_RUNS)
+        self._forget_part()
+
+    def replay_from(self, frame_index: int) -> int:
+        """The first frame that must be seen again for results from `frame_index` on."""
+        return max(frame_index - self._reach_back, 0)
+
+    @property
+    def delay(self) -> int:
+        """Number of frames that come between a frame and its result."""
+        return self.window.lookahead
+
+    @property
+    def _reach_back(self) -> int:
+        return -min((0, *self.window.offsets))
+
+    def _forget_part(self) -> None:
+        """Starts a part: the frames between two changes of size, which is a video to the model."""
+        self.memory.clear()
+        self._video_id = f"stream {next(_RUNS)}"
+        self._received = 0
+        self._size: tuple[int, int] | None = None
+        self._waiting: deque[_Frame] = deque()
+
+    def push(self, frame: np.ndarray) -> Results:
+        """Takes the next frame and returns the results that are complete with it.
+
+        Args:
+            frame: uint8 BGR [H, W, 3].
+
+        Returns:
+            Index and detections, on the CPU and in pixels of the frame as it was given, of no
+            frame or one; of all that waited where the size changes.
+
+        Raises:
+            ValueError: if the size changes and TEST.VIDEO.ON_SIZE_CHANGE is "error"; the stream
+                stays as it was.
+        """
+        check_bgr_image(frame, f"frame {self._first_frame + self._received}")
+        results: Results = []
+        size = frame.shape[:2]
+        if self._size is not None and size != self._size:
+            if self.on_size_change == "error":
+                raise ValueError(
+                    f"frame {self._first_frame + self._received} is {size[1]}x{size[0]} pixels and "
+                    f"those before it {self._size[1]}x{self._size[0]}; feed frames of one size, "
+                    "call reset(), or set TEST.VIDEO.ON_SIZE_CHANGE to 'reset'"
+                )
+            results = self._end_part()
+        self._size = (size[0], size[1])
+        new = _Frame(self._received, self._to_input(frame), *self._size)
+        self._received += 1
+        self._waiting.append(new)
+        if self._waiting[0].index + self.delay < self._received:
+            results += self._detect(self._waiting.popleft(), new)
+        else:
+            self._observe(new)
+        return results
+
+    def flush(self) -> Results:
+        """Ends the video: returns the results that waited for frames that will not come.
+
+        The next frame pushed is frame 0 of another video.
+        """
+        results = self._end_part()
+        self.reset()
+        return results
+
+    def _end_part(self) -> Results:
+        results: Results = []
+        while self._waiting:
+            results += self._detect(self._waiting.popleft())
+        # What comes next counts on, in a part of its own.
+        self._first_frame += self._received
+        self._forget_part()
+        return results
+
+    def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray, Instances]]:
+        """Detects in a video of any length, from its start to its end.
+
+        Args:
+            frames: uint8 BGR [H, W, 3] each; read one at a time.
+
+        Yields:
+            Index, frame as given, and its detections, in order.
+        """
+        self.reset()
+        run = self._run
+        waiting: deque[np.ndarray] = deque()
+        for frame in frames:
+            waiting.append(frame)
+            for index, instances in self.push(frame):
+                yield index, waiting.popleft(), instances
+                if self._run != run:
+                    raise RuntimeError(
+                        "another video was begun before this one ended; use one predictor for "
+                        "each (they may share a model)"
+                    )
+        for index, instances in self.flush():
+            yield index, waiting.popleft(), instances
+
+    def _to_input(self, frame: np.ndarray) -> torch.Tensor:
+        """The network's input as the test mapper makes it, [3, h, w]."""
+        image = frame[:, :, ::-1] if self.image_format == "RGB" else frame
+        clip = T.AugInput(image)
+        self.augmentations(clip)
+        return torch.as_tensor(np.ascontiguousarray(clip.image.transpose(2, 0, 1)))
+
+    def _sample(self, frame: _Frame) -> dict[str, Any]:
+        return {
+            "image": frame.image,
+            "height": frame.height,
+            "width": frame.width,
+            "video_id": self._video_id,
+            "frame_index": frame.index,
+            # So far as is known. While frames are to come, the window ends before this.
+            "video_length": self._received,
+        }
+
+    def _observe(self, frame: _Frame) -> None:
+        """Has the frame encoded and kept, before its turn as key frame."""
+        if self.window.num_refs:
+            with self._stream():
+                self.model.observe(self._sample(frame))  # type: ignore[operator]
+
+    def _detect(self, frame: _Frame, new: _Frame | None = None) -> Results:
+        """Detects in a frame; `new` is one of its window that has not been encoded yet."""
+        if self._first_frame + frame.index < self._first_result:
+            if new is not None:
+                self._observe(new)
+            return []
+        sample = self._sample(frame)
+        if new is not None and new is not frame:
+            sample["ref_images"], sample["ref_offsets"] = [new.image], [new.index - frame.index]
+        with self._stream():
+            (output,) = self.model([sample])
+        return [(self._first_frame + frame.index, output["instances"].to("cpu"))]
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        """The model at this predictor's video, in this predictor's precision."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self.amp_type is not None:
+                stack.enter_context(mixed_precision(self.device.type, self.amp_type))
+            if self.temporal is not None:
+                stream = self.temporal.stream(self.memory, self.window, self.pairs_per_chunk)
+                stack.enter_context(stream)
+            yield

@@ -1,0 +1,342 @@
+import copy
+import functools
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import detection_utils
+from PIL import Image
+from toy_models import build, randomise_flow, tiny_cfg
+
+from iff_detectron2.data import FrameIndex, VIDDatasetMapper
+from iff_detectron2.data.catalog import register_video_dataset
+from iff_detectron2.engine import VideoPredictor
+
+# Small images keep the many comparisons cheap; the test resize still has something to do.
+SIZES = [
+    *("INPUT.MIN_SIZE_TEST", 40, "INPUT.MAX_SIZE_TEST", 64),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 16),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", 4, "TEST.DETECTIONS_PER_IMAGE", 10),
+]
+LENGTHS = (1, 2, 5, 10, 11, 21, 60)
+
+
+def make_frames(length, height=48, width=72, seed=0):
+    """Frames with coarse texture, uint8 BGR."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (length, height // 8, width // 8, 3), dtype=np.uint8)
+    return list(coarse.repeat(8, axis=1).repeat(8, axis=2))
+
+
+def assert_same(a, b):
+    assert len(a) == len(b)
+    torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=1e-5)
+    torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, rtol=0, atol=1e-3)
+    assert a.pred_classes.tolist() == b.pred_classes.tolist()
+
+
+def run(predictor, frames):
+    """Everything that push and flush return, as {index: instances}."""
+    results = [result for frame in frames for result in predictor.push(frame)]
+    results += predictor.flush()
+    assert [index for index, _ in results] == list(range(len(frames)))
+    return dict(results)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Weights whose flow moves and whose scores differ, shared by all predictors of this file."""
+    model = build(tiny_cfg(*SIZES))
+    randomise_flow(model)
+    spread_scores(model)
+    return model
+
+
+def spread_scores(model):
+    """Takes the scores of random weights so far apart that rounding changes no order."""
+    for layer in (
+        model.roi_heads.box_predictor.cls_score,
+        model.proposal_generator.rpn_head.objectness_logits,
+    ):
+        layer.weight.data.mul_(300)
+
+
+def predictor_of(model, *opts):
+    return VideoPredictor(tiny_cfg(*SIZES, *opts), model)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A dataset of videos of all lengths on disk, and the same frames in memory."""
+    folder = tmp_path_factory.mktemp("videos")
+    frames = {f"v{n}": make_frames(n, seed=n) for n in LENGTHS}
+    files = {}
+    for video_id, images in frames.items():
+        files[video_id] = [str(folder / f"{video_id}_{t:03d}.png") for t in range(len(images))]
+        for file, image in zip(files[video_id], images, strict=True):
+            Image.fromarray(image[:, :, ::-1]).save(file)
+    dicts = [
+        {
+            "file_name": file,
+            "image_id": f"{video_id}/{t}",
+            "height": 48,
+            "width": 72,
+            "video_id": video_id,
+            "frame_index": t,
+            "video_length": len(names),
+        }
+        for video_id, names in files.items()
+        for t, file in enumerate(names)
+    ]
+    register_video_dataset("predictor_videos", lambda: (dicts, FrameIndex(files)), ["thing"])
+    yield frames, dicts
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    DatasetCatalog.remove("predictor_videos")
+    MetadataCatalog.remove("predictor_videos")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("causal", "stride"), [(False, 1), (True, 1), (False, 3), (True, 2)], ids=str
+)
+def test_streaming_equals_offline_evaluation(model, videos, causal, stride):
+    frames, dicts = videos
+    if stride > 1:  # one long video more would say nothing new
+        frames = {video_id: frames[video_id] for video_id in ("v1", "v2", "v11", "v21")}
+        dicts = [d for d in dicts if d["video_id"] in frames]
+    window = ["TEST.VIDEO.NUM_REFS", 20, "TEST.VIDEO.CAUSAL", causal, "TEST.VIDEO.STRIDE", stride]
+    cfg = tiny_cfg(*SIZES, *window, "TEST.VIDEO.STREAMING", False)
+    offline = build(cfg)
+    offline.load_state_dict(model.state_dict())
+    mapper = VIDDatasetMapper(cfg, is_train=False, dataset_names=("predictor_videos",))
+    with torch.inference_mode():
+        expected = {d["image_id"]: offline([mapper(d)])[0]["instances"] for d in dicts}
+    assert min(len(instances) for instances in expected.values()) == 10
+    for chunk in (0, 3):
+        predictor = predictor_of(model, *window, "TEST.VIDEO.PAIRS_PER_CHUNK", chunk)
+        assert predictor.delay == (0 if causal else 10 * stride)
+        for video_id, images in frames.items():
+            for t, instances in run(predictor, images).items():
+                assert_same(instances, expected[f"{video_id}/{t}"])
+
+
+def test_every_frame_passes_the_backbone_once_and_the_memory_is_bounded(model):
+    predictor = predictor_of(model, "TEST.VIDEO.STRIDE", 2)
+    seen, held = [], []
+    hook = model.backbone.stem.register_forward_hook(lambda m, a, out: seen.append(len(out)))
+    for frame in make_frames(30):
+        predictor.push(frame)
+        held.append(len(predictor.memory))
+    predictor.flush()
+    hook.remove()
+    assert max(seen) == 1
+    assert sum(seen) == 30
+    # Two neighbours on each side, two frames apart, and the key frame.
+    assert max(held) == 9
+    assert not len(predictor.memory)
+
+
+def test_results_come_as_late_as_the_window_looks_ahead(model):
+    frames = make_frames(9)
+    ahead, causal = predictor_of(model), predictor_of(model, "TEST.VIDEO.CAUSAL", True)
+    indices = [[index for index, _ in ahead.push(frame)] for frame in frames]
+    assert indices == [[], [], [0], [1], [2], [3], [4], [5], [6]]
+    assert [index for index, _ in ahead.flush()] == [7, 8]
+    assert [[i for i, _ in causal.push(frame)] for frame in frames] == [[t] for t in range(9)]
+    assert causal.flush() == []
+
+
+def test_interleaved_streams_of_one_model_do_not_mix(model):
+    videos = [make_frames(9, seed=1), make_frames(9, seed=2)]
+    settings = [(), ("TEST.VIDEO.CAUSAL", True)]
+    alone = [run(predictor_of(model, *o), v) for o, v in zip(settings, videos, strict=True)]
+    together = [predictor_of(model, *opts) for opts in settings]
+    results = [{}, {}]
+    for pair in zip(*videos, strict=True):
+        for predictor, frame, result in zip(together, pair, results, strict=True):
+            result.update(predictor.push(frame))
+    for predictor, result, expected in zip(together, results, alone, strict=True):
+        result.update(predictor.flush())
+        assert result.keys() == expected.keys()
+        for t, instances in result.items():
+            assert_same(instances, expected[t])
+    assert not len(model.temporal.memory)  # nor do they touch the model's own stream
+
+
+def test_iteration_hands_each_frame_back_with_its_result(model):
+    frames = make_frames(7)
+    predictor = predictor_of(model)
+    expected = run(predictor, frames)
+    for t, (index, frame, instances) in enumerate(predictor(iter(frames))):
+        assert index == t
+        assert frame is frames[t]
+        assert_same(instances, expected[t])
+        assert instances.image_size == frame.shape[:2]
+    assert t == 6
+    assert list(predictor([])) == []
+
+
+def test_iteration_reads_no_further_than_the_window(model):
+    taken = []
+    frames = make_frames(20)
+
+    def source():
+        for t, frame in enumerate(frames):
+            taken.append(t)
+            yield frame
+
+    results = predictor_of(model)(source())
+    next(results)
+    assert taken == [0, 1, 2]
+
+
+def test_two_loops_over_one_predictor_are_an_error(model):
+    predictor = predictor_of(model, "TEST.VIDEO.CAUSAL", True)
+    first = predictor(make_frames(3))
+    next(first)
+    next(predictor(make_frames(3, seed=1)))
+    with pytest.raises(RuntimeError, match="use one predictor for each"):
+        next(first)
+
+
+def test_a_change_of_size_is_an_error_that_leaves_the_stream_as_it_was(model):
+    frames = make_frames(6)
+    expected = run(predictor_of(model), frames)
+    predictor = predictor_of(model)
+    results = dict(r for frame in frames[:4] for r in predictor.push(frame))
+    with pytest.raises(ValueError, match=r"frame 4 is 48x72 .*72x48; .*ON_SIZE_CHANGE"):
+        predictor.push(np.zeros((72, 48, 3), np.uint8))
+    results.update(r for frame in frames[4:] for r in predictor.push(frame))
+    results.update(predictor.flush())
+    for t in range(6):
+        assert_same(results[t], expected[t])
+
+
+def test_a_change_of_size_can_start_anew(model):
+    parts = [make_frames(5), make_frames(4, 64, 48, seed=1), make_frames(6, seed=2)]
+    predictor = predictor_of(model, "TEST.VIDEO.ON_SIZE_CHANGE", "reset")
+    together = run(predictor, [frame for part in parts for frame in part])
+    t = 0
+    for part in parts:
+        for instances in run(predictor_of(model), part).values():
+            assert_same(together[t], instances)
+            assert together[t].image_size == part[0].shape[:2]
+            t += 1
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("start", [1, 4, 13])
+def test_going_on_in_the_middle_gives_the_same(model, causal, start):
+    frames = make_frames(16)
+    predictor = predictor_of(model, "TEST.VIDEO.CAUSAL", causal, "TEST.VIDEO.STRIDE", 2)
+    expected = run(predictor, frames)
+    first = predictor.replay_from(start)
+    assert first == max(start - (8 if causal else 4), 0)
+    predictor.reset(first, start)
+    results = [r for frame in frames[first:] for r in predictor.push(frame)] + predictor.flush()
+    assert [t for t, _ in results] == list(range(start, 16))
+    for t, instances in results:
+        # The very same numbers, so that a resumed run writes the same file.
+        assert torch.equal(instances.scores, expected[t].scores)
+        assert torch.equal(instances.pred_boxes.tensor, expected[t].pred_boxes.tensor)
+
+
+def test_plain_detectors_see_each_frame_alone():
+    cfg = tiny_cfg(*SIZES, config="MovingShapes/rfcn.yaml")
+    plain = build(cfg)
+    spread_scores(plain)
+    predictor = VideoPredictor(cfg, plain)
+    frames = make_frames(3)
+    for t, frame in enumerate(frames):
+        ((index, instances),) = predictor.push(frame)
+        assert index == t
+        resized = detection_utils.build_augmentation(cfg, False)[0].get_transform(frame)
+        image = torch.from_numpy(resized.apply_image(frame).transpose(2, 0, 1).copy())
+        assert image.shape == (3, 40, 60)  # 48x72 to a shorter side of 40
+        with torch.no_grad():
+            (output,) = plain([{"image": image, "height": 48, "width": 72}])
+        assert_same(instances, output["instances"])
+    assert predictor.flush() == []
+
+
+def test_rgb_networks_get_rgb():
+    cfg = tiny_cfg(*SIZES, "INPUT.FORMAT", "RGB", config="MovingShapes/rfcn.yaml")
+    frame = make_frames(1)[0]
+    plain = build(cfg)
+    ((_, rgb),) = VideoPredictor(cfg, plain).push(frame)
+    cfg = tiny_cfg(*SIZES, config="MovingShapes/rfcn.yaml")
+    ((_, bgr),) = VideoPredictor(cfg, plain).push(np.ascontiguousarray(frame[:, :, ::-1]))
+    assert_same(rgb, bgr)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_memory_of_half_the_size(model, kind):
+    frames = make_frames(8)
+    full, half = predictor_of(model), predictor_of(model, "TEST.VIDEO.MEMORY_DTYPE", kind)
+    for frame in frames:
+        results = full.push(frame), half.push(frame)
+        assert full.memory.nbytes() == 2 * half.memory.nbytes()
+        for (_, a), (_, b) in zip(*results, strict=True):
+            torch.testing.assert_close(a.scores[0], b.scores[0], rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_mixed_precision_keeps_the_sums_in_float32(model, kind, monkeypatch):
+    from iff_detectron2.modeling import aggregation
+
+    seen = []
+    fused = aggregation.warp_and_aggregate
+
+    def spy(features, embeddings, flow, *rest):
+        exact = fused(*(x.double() for x in (features, embeddings, flow, *rest)))
+        out = fused(features, embeddings, flow, *rest)
+        # Rounded once, at the end: a softmax or a sum in the small type would be off by more.
+        seen.append(((out - exact).abs() / exact.abs().clamp(min=1e-3)).max().item())
+        assert {x.dtype for x in (features, embeddings)} == {getattr(torch, kind)}
+        return out
+
+    frames = make_frames(4)
+    full = run(predictor_of(model), frames)
+    monkeypatch.setattr(aggregation, "warp_and_aggregate", spy)
+    mixed = run(predictor_of(model, "TEST.VIDEO.AMP", kind), frames)
+    assert len(seen) == 4
+    assert max(seen) < 1.01 * torch.finfo(getattr(torch, kind)).eps
+    for t in full:
+        assert mixed[t].scores.dtype == torch.float32
+        torch.testing.assert_close(mixed[t].scores[0], full[t].scores[0], rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("AMP", "int8"), ("ON_SIZE_CHANGE", "ignore"), ("MEMORY_DTYPE", "half")]
+)
+def test_unknown_choices_name_their_key(model, key, value):
+    with pytest.raises(ValueError, match=rf"TEST\.VIDEO\.{key}.*{value}"):
+        predictor_of(model, f"TEST.VIDEO.{key}", value)
+
+
+def test_what_is_no_frame_is_an_error(model):
+    with pytest.raises(TypeError, match=r"frame 0 must be uint8"):
+        predictor_of(model).push(np.zeros((4, 4, 3)))
+
+
+def test_new_weights_forget_the_frames_of_the_old(model):
+    model = copy.deepcopy(model)
+    predictor = predictor_of(model)
+    predictor.push(make_frames(1)[0])
+    assert len(predictor.memory) == 1
+    model.load_state_dict(model.state_dict())
+    assert not len(predictor.memory)
+
+
+def test_compiled_parts_give_the_same(model, monkeypatch):
+    # Captured and differentiated as for any backend, without minutes of code generation.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    frames = make_frames(5)
+    expected = run(predictor_of(model), frames)
+    compiled = copy.deepcopy(model)
+    for _ in range(2):  # the second predictor compiles nothing anew
+        results = run(predictor_of(compiled, "TEST.VIDEO.COMPILE", True), frames)
+    assert compiled.backbone.forward.plain.__self__ is compiled.backbone
+    for t, instances in results.items():
+        assert_same(instances, expected[t])
