@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("synth", "demo", "convert", "evaluate", "env")
+VERBS = ("synth", "index", "demo", "convert", "evaluate", "env")
 
 
 def build_parser() -> argparse.ArgumentParser:

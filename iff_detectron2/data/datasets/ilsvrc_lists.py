@@ -49,7 +49,8 @@ def _rows(path: Path, num_columns: int) -> Iterator[tuple[str, list[str]]]:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"the image list {path} does not exist; set DETECTRON2_DATASETS to the folder that "
-            "holds the datasets, or write MovingShapes with `iff-detectron2 synth`"
+            "holds the datasets, make the lists of an ILSVRC tree with `iff-detectron2 index`, or "
+            "write MovingShapes with `iff-detectron2 synth`"
         ) from None
     empty = True
     for number, line in enumerate(text.splitlines(), start=1):
@@ -79,8 +80,8 @@ def _integer(text: str, what: str, place: str, minimum: int) -> int:
 
 
 def read_stills_list(path: Path) -> list[str]:
-    """Read `<path without extension> 1` lines; an image of several classes is kept once."""
-    return list(dict.fromkeys(columns[0] for _, columns in _rows(path, 2)))
+    """Read `<path without extension> 1` lines; an image of several classes comes once for each."""
+    return [columns[0] for _, columns in _rows(path, 2)]
 
 
 def read_frames_list(path: Path) -> list[FrameEntry]:

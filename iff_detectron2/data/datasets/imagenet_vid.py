@@ -6,17 +6,20 @@ Layout under the root: `Data/{VID,DET}/<path>.JPEG`, `Annotations/{VID,DET}/<pat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from detectron2.structures import BoxMode
-from tqdm import tqdm
 
 from ..catalog import DatasetDicts, register_video_dataset
 from ..frame_index import FrameIndex, NumberedFrames
+from .annotation_reader import cache_path, read_annotations
+from .annotation_table import AnnotationTable
 from .boxes import BoxCheck
 from .ilsvrc_lists import (
     ListForm,
@@ -25,7 +28,6 @@ from .ilsvrc_lists import (
     read_stills_list,
     read_videos_list,
 )
-from .ilsvrc_xml import XMLAnnotation, read_xml
 
 # Synset -> name, in the order of the protocol's class numbers 1 to 30.
 IMAGENET_VID_CLASSES: dict[str, str] = {
@@ -62,72 +64,28 @@ IMAGENET_VID_CLASSES: dict[str, str] = {
 }
 
 _LIST_FORMS = ("frames", "videos", "stills")
-# Reading ahead hides the latency of a network disk; more threads only wait for each other.
-_NUM_READERS = 4
-_READ_AHEAD = 1024
-_PROGRESS_FROM = 2000
 
 
-class _Entry(NamedTuple):
-    """One image to read: its files and what the list says about it."""
+class _Listing(NamedTuple):
+    """What a list says, entry by entry, and the frames of its videos."""
 
-    image: str
-    xml: Path
-    fields: dict[str, Any]
-
-
-def _read_xmls(entries: list[_Entry], desc: str) -> Iterator[XMLAnnotation]:
-    """Annotation of every entry in order, in bounded memory."""
-    paths = (entry.xml for entry in entries)
-    with (
-        ThreadPoolExecutor(_NUM_READERS) as pool,
-        tqdm(total=len(entries), desc=desc, disable=len(entries) < _PROGRESS_FROM) as progress,
-    ):
-        while block := list(islice(paths, _READ_AHEAD)):
-            yield from pool.map(read_xml, block)
-            progress.update(len(block))
+    images: list[str]
+    xmls: list[str]
+    fields: list[dict[str, Any]]
+    frame_index: FrameIndex
 
 
-def _annotations(
-    xml: XMLAnnotation,
-    path: Path,
-    category_ids: Mapping[str, int],
-    skip_unknown: bool,
-    check: BoxCheck,
-) -> list[dict[str, Any]]:
-    annotations = []
-    for item in xml.objects:
-        if item.name not in category_ids:
-            if skip_unknown:
-                continue
-            raise ValueError(
-                f"the annotation {path} has an object named {item.name!r}, which is none of the "
-                f"{len(category_ids)} classes of {check.dataset!r}"
-            )
-        box = check(item.box, xml.width, xml.height, str(path))
-        if box is None:
-            continue
-        annotation = {
-            "bbox": list(box),
-            "bbox_mode": BoxMode.XYXY_ABS,
-            "category_id": category_ids[item.name],
-            "iscrowd": 0,
-        }
-        if item.track_id is not None:
-            annotation["track_id"] = item.track_id
-        annotations.append(annotation)
-    return annotations
-
-
-def _list_entries(root: Path, path: Path, form: ListForm) -> tuple[list[_Entry], FrameIndex]:
+def _read_list(root: Path, path: Path, form: ListForm) -> _Listing:
     kind = "DET" if form == "stills" else "VID"
-    data, xmls = root / "Data" / kind, root / "Annotations" / kind
+    data, xmls = f"{root}/Data/{kind}", f"{root}/Annotations/{kind}"
     if form == "stills":
-        stills = [
-            _Entry(f"{data}/{name}.JPEG", xmls / f"{name}.xml", {"image_id": image_id})
-            for image_id, name in enumerate(read_stills_list(path), start=1)
-        ]
-        return stills, FrameIndex()
+        names = read_stills_list(path)
+        return _Listing(
+            [f"{data}/{name}.JPEG" for name in names],
+            [f"{xmls}/{name}.xml" for name in names],
+            [{"image_id": image_id} for image_id in range(1, len(names) + 1)],
+            FrameIndex(),
+        )
 
     # (video, length, frame, image id), the image id as the contract of each list form says.
     rows: Iterable[tuple[str, int, int, int]]
@@ -143,18 +101,95 @@ def _list_entries(root: Path, path: Path, form: ListForm) -> tuple[list[_Entry],
             for frame in range(entry.length)
         )
     videos: dict[str, NumberedFrames] = {}
-    entries = []
+    listing = _Listing([], [], [], FrameIndex())
     for video, length, frame, image_id in rows:
         if video not in videos:
             videos[video] = NumberedFrames(f"{data}/{video}", range(length))
-        fields = {
-            "image_id": image_id,
-            "video_id": video,
-            "frame_index": frame,
-            "video_length": length,
-        }
-        entries.append(_Entry(videos[video][frame], xmls / video / f"{frame:06d}.xml", fields))
-    return entries, FrameIndex(videos)
+        listing.images.append(videos[video][frame])
+        listing.xmls.append(f"{xmls}/{video}/{frame:06d}.xml")
+        listing.fields.append(
+            {
+                "image_id": image_id,
+                "video_id": video,
+                "frame_index": frame,
+                "video_length": length,
+            }
+        )
+    return listing._replace(frame_index=FrameIndex(videos))
+
+
+def _categories(
+    table: AnnotationTable,
+    xmls: Sequence[str],
+    category_ids: Mapping[str, int],
+    skip_unknown: bool,
+    dataset: str,
+) -> np.ndarray:
+    """Category of each object of the table, -1 for objects to leave out; [M]."""
+    of_name = np.array([category_ids.get(name, -1) for name in table.names], dtype=np.int64)
+    categories = of_name[table.name_ids]
+    unknown = np.flatnonzero(categories < 0)
+    if len(unknown) and not skip_unknown:
+        image = int(np.searchsorted(table.starts(), unknown[0], side="right")) - 1
+        raise ValueError(
+            f"the annotation {xmls[image]} has an object named "
+            f"{table.names[table.name_ids[unknown[0]]]!r}, which is none of the "
+            f"{len(category_ids)} classes of {dataset!r}"
+        )
+    return categories
+
+
+def _annotations(
+    table: AnnotationTable, xmls: Sequence[str], categories: np.ndarray, check: BoxCheck
+) -> Iterator[list[dict[str, Any]]]:
+    """Detectron2's annotations of each image of the table."""
+    sizes = np.repeat(table.sizes, table.counts, axis=0)
+    # Nearly all boxes are in order; only the others need the closer look of `check`.
+    in_order = (table.boxes >= 0).all(axis=1) & (table.boxes[:, 2:] <= sizes).all(axis=1)
+    in_order &= (table.boxes[:, 2:] >= table.boxes[:, :2]).all(axis=1)
+    in_order &= (table.boxes[:, :2] < sizes).all(axis=1)
+    usable: list[bool] = in_order.tolist()
+    objects = zip(
+        table.boxes.tolist(),
+        usable,
+        categories.tolist(),
+        table.track_ids.tolist(),
+        strict=True,
+    )
+    for xml, (width, height), count in zip(
+        xmls, table.sizes.tolist(), table.counts.tolist(), strict=True
+    ):
+        annotations = []
+        for box, box_usable, category, track_id in islice(objects, count):
+            if category < 0:
+                continue
+            if not box_usable:
+                mended = check(tuple(box), width, height, xml)
+                if mended is None:
+                    continue
+                box = list(mended)
+            annotation = {
+                "bbox": box,
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": category,
+                "iscrowd": 0,
+            }
+            if track_id >= 0:
+                annotation["track_id"] = track_id
+            annotations.append(annotation)
+        yield annotations
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the garbage collector, which looks at all dicts again and again while they are made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def load_imagenet_vid(
@@ -166,7 +201,8 @@ def load_imagenet_vid(
 ) -> tuple[DatasetDicts, FrameIndex]:
     """Read a list and its annotation files; images are not opened.
 
-    Boxes stay as written, integer corners counted from 0, except for `BoxCheck`.
+    Boxes stay as written, integer corners counted from 0, except for `BoxCheck`. Annotations of
+    larger sets are cached, see `annotation_reader`.
 
     Returns:
         The dataset dicts in the order of the list, and the frames of its videos.
@@ -178,23 +214,30 @@ def load_imagenet_vid(
     """
     path = root / "ImageSets" / f"{image_set}.txt"
     form = list_form or guess_list_form(path)
-    entries, frame_index = _list_entries(root, path, form)
-    category_ids = {xml_name: number for number, xml_name in enumerate(classes)}
-    check = BoxCheck(name)
-    dicts = []
-    for entry, xml in zip(entries, _read_xmls(entries, f"reading {name}"), strict=True):
-        annotations = _annotations(xml, entry.xml, category_ids, form == "stills", check)
-        dicts.append(
+    with _collector_paused():
+        listing = _read_list(root, path, form)
+        table = read_annotations(listing.xmls, f"reading {name}", cache_path(root, image_set))
+        category_ids = {xml_name: number for number, xml_name in enumerate(classes)}
+        categories = _categories(table, listing.xmls, category_ids, form == "stills", name)
+        check = BoxCheck(name)
+        dicts = [
             {
-                "file_name": entry.image,
-                "height": xml.height,
-                "width": xml.width,
-                **entry.fields,
+                "file_name": image,
+                "height": height,
+                "width": width,
+                **fields,
                 "annotations": annotations,
             }
-        )
+            for image, (width, height), fields, annotations in zip(
+                listing.images,
+                table.sizes.tolist(),
+                listing.fields,
+                _annotations(table, listing.xmls, categories, check),
+                strict=True,
+            )
+        ]
     check.warn()
-    return dicts, frame_index
+    return dicts, listing.frame_index
 
 
 def register_imagenet_vid(

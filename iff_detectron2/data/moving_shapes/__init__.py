@@ -2,7 +2,6 @@
 
 from .classes import MOVING_SHAPES_CLASSES
 from .generate import generate_moving_shapes
-from .lists import train_frame_indices, train_list_lines, val_list_lines
 from .options import MovingShapesOptions
 from .storage import find_complete
 
@@ -11,7 +10,4 @@ __all__ = [
     "MovingShapesOptions",
     "find_complete",
     "generate_moving_shapes",
-    "train_frame_indices",
-    "train_list_lines",
-    "val_list_lines",
 ]

@@ -16,10 +16,10 @@ import cv2
 from tqdm import tqdm
 
 from ...utils.cores import usable_cores
+from ..datasets.ilsvrc_rules import train_list_lines, val_list_lines
 from .casting import SPLITS, Role, cast_split
 from .classes import MOVING_SHAPES_CLASSES
 from .contact_sheet import draw_contact_sheet
-from .lists import train_list_lines, val_list_lines
 from .options import MovingShapesOptions
 from .storage import (
     CONTACT_SHEET,

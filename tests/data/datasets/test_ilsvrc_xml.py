@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from iff_detectron2.data.datasets.ilsvrc_xml import XMLObject, read_xml
+from iff_detectron2.data.datasets import ilsvrc_xml
+from iff_detectron2.data.datasets.ilsvrc_xml import XMLObject, _parse_plain, parse_xml, read_xml
 
 SIZE = "<size><width>64</width><height>48</height></size>"
 BOX = "<bndbox><xmax>30</xmax><xmin>10</xmin><ymax>40</ymax><ymin>20</ymin></bndbox>"
@@ -71,3 +75,48 @@ def test_malformed_files_are_named(xml_file, body: str, message: str) -> None:
 def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.xml does not exist; check"):
         read_xml(tmp_path / "gone.xml")
+
+
+NAMES = st.sampled_from(["n02084071", "disc", "a&amp;b", "\u00e9", "x y", ""])
+NUMBERS = st.one_of(
+    st.integers(-5, 3000).map(str), st.sampled_from(["1.5", " 7 ", "1e3", "+4", "", "x", "9" * 12])
+)
+OBJECTS = st.tuples(
+    st.sampled_from(["", "<trackid>3</trackid>", "<trackid> 0 </trackid>", "<trackid/>"]),
+    NAMES,
+    st.permutations(["xmin", "xmax", "ymin", "ymax"]),
+    st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    st.sampled_from(["", "<occluded>0</occluded>\n", "<pose>Left</pose>", "<!-- c -->"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(OBJECTS, max_size=3), NUMBERS, st.sampled_from(["", "\n\t"]))
+def test_quick_way_says_what_the_parser_says(objects, width: str, space: str) -> None:
+    body = "".join(
+        f"<object>{space}{track}<name>{name}</name>{space}<bndbox>"
+        + space.join(f"<{tag}>{n}</{tag}>" for tag, n in zip(tags, numbers, strict=True))
+        + f"</bndbox>{space}{rest}</object>{space}"
+        for track, name, tags, numbers, rest in objects
+    )
+    data = (
+        f"<annotation>{space}<folder>f</folder>{space}<size><width>{width}</width>{space}"
+        f"<height>48</height></size>{space}{body}</annotation>{space}"
+    ).encode()
+    quick = _parse_plain(data)
+    if quick is not None:
+        with mock.patch.object(ilsvrc_xml, "_parse_plain", return_value=None):
+            assert parse_xml(data, "f.xml") == quick
+
+
+def test_usual_files_need_no_parser() -> None:
+    for scene in (
+        "<annotation><size><width>64</width><height>48</height></size></annotation>",
+        "<annotation>\n\t<folder>a</folder>\n\t<filename>000000</filename>\n\t<source>\n\t\t"
+        f"<database>ILSVRC_2015</database>\n\t</source>\n\t{SIZE}\n\t<object>\n\t\t<trackid>0"
+        f"</trackid>\n\t\t<name>n02084071</name>\n\t\t{BOX}\n\t\t<occluded>0</occluded>\n\t\t"
+        "<generated>0</generated>\n\t</object>\n</annotation>\n",
+        f"<annotation>{SIZE}<object><name>n02084071</name><bndbox><xmin>1</xmin><xmax>2</xmax>"
+        "<ymin>3</ymin><ymax>4</ymax></bndbox></object></annotation>",
+    ):
+        assert _parse_plain(scene.encode()) is not None

@@ -1,0 +1,241 @@
+"""Reads very many annotation files: several at a time, and only those that are new or changed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from iopath.common.file_io import file_lock
+from tqdm import tqdm
+
+from .annotation_table import (
+    AnnotationTable,
+    concatenate,
+    empty_table,
+    load_table,
+    make_table,
+    save_table,
+)
+from .ilsvrc_xml import read_xml
+
+# Opening files gives the others time: more threads hide the latency of a network disk.
+_NUM_READERS = 8
+_BLOCK = 256  # files that are read, and known to be unchanged, together
+_CACHE_FROM = 2000  # files; fewer are read faster than anybody notices
+_PROGRESS_FROM = 2000
+_SAVE_EVERY = 20.0  # seconds of reading that an interruption can cost
+_VERSION = 1  # of what the cache holds
+
+_logger = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Where caches go: $IFF_DETECTRON2_CACHE, else iff_detectron2 in the user's cache folder."""
+    chosen = os.getenv("IFF_DETECTRON2_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.getenv("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "iff_detectron2"
+
+
+def cache_path(root: Path, image_set: str) -> Path:
+    """The cache of one list of one dataset root."""
+    place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return cache_folder() / f"{image_set}-{place}.npz"
+
+
+def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None) -> AnnotationTable:
+    """Read annotation files, in order.
+
+    With a cache, only files are read that are new, or whose size or time of change differs from
+    when they were cached. What was read is saved every 20 seconds and when reading ends, also by an
+    error or an interruption, so that the next call goes on from there. Several processes that want
+    the same cache wait for the first one.
+
+    Args:
+        paths: the files.
+        desc: what the progress bar says.
+        cache: an .npz file, see `cache_path`; fewer than 2000 files are not cached.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is malformed, see `read_xml`.
+    """
+    if cache is None or len(paths) < _CACHE_FROM:
+        blocks = _map_blocks(_read_block, _split(paths), desc)
+        return concatenate(list(blocks))
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(str(cache)):
+            return _read_cached(paths, desc, cache)
+    except PermissionError as error:
+        if error.filename is None or not str(error.filename).startswith(str(cache.parent)):
+            raise
+        _logger.warning(
+            "%s cannot be written, so nothing is cached; name another folder by "
+            "IFF_DETECTRON2_CACHE",
+            cache.parent,
+        )
+        return read_annotations(paths, desc)
+
+
+def find_unreadable(paths: Sequence[str], desc: str) -> list[tuple[str, str]]:
+    """Read annotation files only to see which cannot be read.
+
+    Returns:
+        Path and reason of each file that is missing or malformed, in order.
+    """
+    return [bad for block in _map_blocks(_bad_files, _split(paths), desc) for bad in block]
+
+
+def _split(paths: Sequence[str]) -> list[Sequence[str]]:
+    return [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
+
+
+def _read_block(paths: Sequence[str]) -> AnnotationTable:
+    return make_table(map(read_xml, paths))
+
+
+def _bad_files(paths: Sequence[str]) -> list[tuple[str, str]]:
+    reasons = ((path, _why_unreadable(path)) for path in paths)
+    return [(path, reason) for path, reason in reasons if reason]
+
+
+def _why_unreadable(path: str) -> str:
+    try:
+        read_xml(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _stat_block(paths: Sequence[str]) -> np.ndarray:
+    """Time of change in ns and size of each file, [N, 2]; -1 for files that cannot be looked at."""
+    result = np.full((len(paths), 2), -1, dtype=np.int64)
+    for row, path in enumerate(paths):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue  # reading it will say what is wrong
+        result[row] = status.st_mtime_ns, status.st_size
+    return result
+
+
+def _map_blocks(
+    function: Callable, blocks: Sequence[Sequence[str]], desc: str, quiet: bool = False
+) -> Iterator:
+    """`function` of every block in order, in bounded memory, with a progress bar over the files."""
+    total = sum(map(len, blocks))
+    pool = ThreadPoolExecutor(_NUM_READERS)
+    running: deque[tuple[Future, int]] = deque()
+    waiting = iter(blocks)
+    try:
+        with tqdm(total=total, desc=desc, disable=quiet or total < _PROGRESS_FROM) as progress:
+            for block in waiting:
+                running.append((pool.submit(function, block), len(block)))
+                if len(running) < 4 * _NUM_READERS:
+                    continue
+                future, size = running.popleft()
+                yield future.result()
+                progress.update(size)
+            for future, size in running:
+                yield future.result()
+                progress.update(size)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTable:
+    blocks = _split(paths)
+    key = _key(paths)
+    stats = list(_map_blocks(_stat_block, blocks, desc, quiet=True))
+    tables = _load(cache, key, stats)
+    missing = [number for number, table in enumerate(tables) if table is None]
+    if not missing:
+        return concatenate([table for table in tables if table is not None])
+    saved = time.monotonic()
+    complete = False
+    try:
+        reading = _map_blocks(_read_block, [blocks[number] for number in missing], desc)
+        for number, table in zip(missing, reading, strict=True):
+            tables[number] = table
+            if time.monotonic() - saved > _SAVE_EVERY:
+                _save(cache, key, stats, tables)
+                saved = time.monotonic()
+        complete = True
+    finally:
+        result = _save(cache, key, stats, tables)
+        if not complete:
+            _logger.warning("%s holds what was read so far; the next start goes on there", cache)
+    return result
+
+
+def _key(paths: Sequence[str]) -> np.ndarray:
+    """What a cache was made from: the form of the cache and the files in their order."""
+    digest = hashlib.sha256(f"{_VERSION} {_BLOCK}\n".encode())
+    digest.update(os.fsencode("\n".join(paths)))
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
+
+
+def _load(cache: Path, key: np.ndarray, stats: list[np.ndarray]) -> list[AnnotationTable | None]:
+    """The cached table of each block, None where it has to be read; says why that is."""
+    nothing: list[AnnotationTable | None] = [None] * len(stats)
+    try:
+        table, extra = load_table(cache, ("key", "done", "stats"))
+    except FileNotFoundError:
+        return nothing
+    except ValueError as error:
+        _logger.warning("%s; the annotation files are read anew", error)
+        return nothing
+    if not np.array_equal(extra["key"], key):
+        _logger.warning("%s was made from another list; the annotation files are read anew", cache)
+        return nothing
+    if (len(table), extra["done"].shape) != (sum(map(len, stats)), (len(stats),)) or extra[
+        "stats"
+    ].shape != (len(table), 2):
+        _logger.warning("%s is damaged; the annotation files are read anew", cache)
+        return nothing
+    starts = table.starts()
+    tables = list(nothing)
+    changed = 0
+    for number, current in enumerate(stats):
+        first = number * _BLOCK
+        last = first + len(current)
+        if not extra["done"][number]:
+            continue
+        if not np.array_equal(extra["stats"][first:last], current):
+            changed += 1
+            continue
+        tables[number] = table.rows(first, last, starts)
+    if changed:
+        _logger.warning(
+            "annotation files changed since %s was written; those near them are read anew "
+            "(%d of %d blocks of %d files)",
+            cache,
+            changed,
+            len(stats),
+            _BLOCK,
+        )
+    return tables
+
+
+def _save(
+    cache: Path, key: np.ndarray, stats: list[np.ndarray], tables: list[AnnotationTable | None]
+) -> AnnotationTable:
+    """Write what is known and return it."""
+    table = concatenate(
+        [
+            empty_table(len(current)) if known is None else known
+            for known, current in zip(tables, stats, strict=True)
+        ]
+    )
+    done = np.array([known is not None for known in tables])
+    save_table(cache, table, {"key": key, "done": done, "stats": np.concatenate(stats)})
+    return table
