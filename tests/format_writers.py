@@ -1,7 +1,7 @@
 """Writers of the annotation formats that the package reads; what they write, the readers must find.
 
-Each takes dataset dicts of one split (`Split`), writes files below a folder and returns the spec
-with which `DATASETS.REGISTER` reads them. They share no code with the readers.
+Each takes the dataset dicts of a `Split`, writes files below a folder and returns the spec with
+which `DATASETS.REGISTER` reads them. They share no code with the readers of what they write.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+from iff_detectron2.data.datasets.imagenet_vid import load_imagenet_vid
+from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES, generate_moving_shapes
 
 # MOTChallenge has its own classes: the first ones stand in for those of the set.
 MOT_NAMES = (
@@ -41,6 +44,25 @@ class Split:
 
     def relative(self, file_name: str) -> str:
         return str(Path(file_name).relative_to(self.root))
+
+
+def generate_split(root: Path) -> Split:
+    """Three MovingShapes videos of 20 frames, of which 15 are listed, the first and the last too.
+
+    The other frames count as unlabelled.
+    """
+    generate_moving_shapes(
+        root,
+        num_train_videos=3,
+        num_val_videos=0,
+        num_frames=20,
+        size=(96, 64),
+        num_workers=1,
+        progress=False,
+    )
+    classes = {name: name for name in MOVING_SHAPES_CLASSES}
+    dicts, index = load_imagenet_vid("generated", root, "VID_train_15frames", classes)
+    return Split(root / "Data/VID", dicts, dict(index), MOVING_SHAPES_CLASSES)
 
 
 def category_id(number: int) -> int:

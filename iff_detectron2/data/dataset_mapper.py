@@ -194,6 +194,7 @@ class VIDDatasetMapper(DatasetMapper):
             sample["sem_seg"] = torch.as_tensor(clip.sem_seg.astype("long"))
         annotations = sample.pop("annotations", None)
         if self.is_train and annotations is not None:
+            self._check_fields(annotations, file_name)
             sample["instances"] = self._instances(annotations, transforms, clip.image.shape[:2])
         return sample
 
@@ -259,6 +260,20 @@ class VIDDatasetMapper(DatasetMapper):
                 "mapper with the datasets that its samples come from"
             )
         return listed[position - 1] if position else None
+
+    def _check_fields(self, annotations: Sequence[Mapping[str, Any]], file_name: str) -> None:
+        """Raise ValueError if an annotation lacks what the model learns from."""
+        needed = {
+            "segmentation": (self.use_instance_mask, "MODEL.MASK_ON"),
+            "keypoints": (self.use_keypoint, "MODEL.KEYPOINT_ON"),
+        }
+        for field, (used, key) in needed.items():
+            lacking = sum(field not in a for a in annotations if not a.get("iscrowd", 0))
+            if used and lacking:
+                raise ValueError(
+                    f"{lacking} annotations of {file_name} have no {field!r}, which {key} needs; "
+                    "set it to False, or complete or remove them"
+                )
 
     def _instances(
         self, annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]

@@ -60,6 +60,14 @@ def split_frame_name(file_name: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
+def check_video_name(path: str) -> None:
+    """Raise ValueError unless the name ends like a video file's."""
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        raise ValueError(
+            f"the video {path} must be a file of the kinds {', '.join(VIDEO_SUFFIXES)}"
+        )
+
+
 class VideoFrameCache:
     """Reads frames of video files; keeps some files open and the latest frames decoded.
 
@@ -88,10 +96,7 @@ class VideoFrameCache:
             self._files.clear()
             self._process = os.getpid()
         if path not in self._files:
-            if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-                raise ValueError(
-                    f"the video {path} must be a file of the kinds {', '.join(VIDEO_SUFFIXES)}"
-                )
+            check_video_name(path)
             self._files[path] = VideoFile(path)
             while len(self._files) > self._open_files:
                 self._files.popitem(last=False)

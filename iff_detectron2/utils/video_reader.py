@@ -23,6 +23,8 @@ class VideoFile:
     without decoding them. A seek is believed only if the frame that it gives has one of these
     times, and only from the next key frame on. Where times do not tell the frames apart (MPEG
     program streams, some AVI) the frames are counted by decoding once and read from the start.
+    So they are where decoding meets a packet that gives no frame, in a damaged file; a seek beyond
+    such a packet does not meet it, and is off by its frame.
 
     Not safe to use from two threads or processes at once.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..frame_index import FrameIndex
-from ..video_frames import VideoFileFrames, video_frame_size, video_length
+from ..video_frames import VideoFileFrames, check_video_name, video_frame_size, video_length
 from .coco_images import FramePosition, ImageAnnotations, LoadedDataset, register_from_file
 from .coco_vid import ListedVideos
 from .json_file import Record, integer, text
@@ -23,6 +23,7 @@ _PROGRESS_FROM = 20
 def _frames(record: Record, root: Path, place: str) -> VideoFileFrames:
     """Frames of a video; counted in the file if its record has no `length`."""
     path = f"{root}/{check_relative(text(record, 'file_name', place), place)}"
+    check_video_name(path)
     if "length" in record:
         length = integer(record, "length", place, 1)
     else:

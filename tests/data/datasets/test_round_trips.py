@@ -12,7 +12,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
-from format_writers import WRITERS, Split
+from format_writers import WRITERS, Split, generate_split
 
 from iff_detectron2.data import (
     VIDDatasetMapper,
@@ -21,9 +21,8 @@ from iff_detectron2.data import (
     register_from_specs,
     register_mot_challenge,
 )
-from iff_detectron2.data.datasets.imagenet_vid import load_imagenet_vid
 from iff_detectron2.data.datasets.mot_challenge import MOT_CLASSES
-from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES, generate_moving_shapes
+from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES
 from iff_detectron2.evaluation import VIDEvaluator
 from iff_detectron2.structures import TemporalWindow
 
@@ -36,21 +35,10 @@ TRACKED = [name for name in FORMATS if name != "coco_frames"]
 @pytest.fixture(scope="module")
 def split(tmp_path_factory) -> Split:
     """Videos of 20 frames, of which 15 are listed; the others have no label."""
-    root = tmp_path_factory.mktemp("generated")
-    generate_moving_shapes(
-        root,
-        num_train_videos=3,
-        num_val_videos=0,
-        num_frames=20,
-        size=(96, 64),
-        num_workers=1,
-        progress=False,
-    )
-    classes = {name: name for name in MOVING_SHAPES_CLASSES}
-    dicts, index = load_imagenet_vid("generated", root, "VID_train_15frames", classes)
-    assert len(dicts) == 45
-    assert sum(len(d["annotations"]) for d in dicts) > 45
-    return Split(root / "Data/VID", dicts, dict(index), MOVING_SHAPES_CLASSES)
+    split = generate_split(tmp_path_factory.mktemp("generated"))
+    assert len(split.dicts) == 45
+    assert sum(len(d["annotations"]) for d in split.dicts) > 45
+    return split
 
 
 @pytest.fixture(scope="module")
