@@ -128,6 +128,9 @@ def add_iff_config(cfg: CN) -> None:
     cfg.TEST.VIDEO.POSTPROCESS = ""
     # Rules of the evaluation: fgfa, devkit or coco.
     cfg.TEST.VIDEO.PROTOCOL = "fgfa"
+    # Post-processing of whole videos before they are scored: seq_nms, seq_nms_plus, empty for none.
+    # seq_nms wants all boxes: ROI_HEADS.NMS_THRESH_TEST 1.0 and TEST.DETECTIONS_PER_IMAGE -1.
+    cfg.TEST.VIDEO.POSTPROCESS = ""
 
     # Datasets to register before use, as NAME=FORMAT:PATH[@PART]; see iff_detectron2.data.
     cfg.DATASETS.REGISTER = []

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("synth", "index", "demo", "convert", "evaluate", "env")
+VERBS = ("synth", "index", "demo", "convert", "evaluate", "postprocess", "env")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"iff-detectron2 {args.verb}: {error}", file=sys.stderr)
         return 2
 

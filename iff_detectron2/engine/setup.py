@@ -13,6 +13,8 @@ from detectron2.utils.logger import setup_logger
 from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import register_from_specs
 
+from .postprocess import build_postprocess
+
 
 def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     """Reads a config file, applies `KEY VALUE` overrides and registers its datasets.
@@ -22,6 +24,7 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     Raises:
         FileNotFoundError: if the file does not exist.
         KeyError: for a key that does not exist.
+        ValueError: if TEST.VIDEO.POSTPROCESS does not go with the rest.
     """
     cfg = get_cfg()
     add_iff_config(cfg)
@@ -30,6 +33,7 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
+    build_postprocess(cfg)  # what is wrong with it is better known before training than after
     register_from_specs(cfg.DATASETS.REGISTER)
     return cfg
 

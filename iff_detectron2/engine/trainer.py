@@ -28,6 +28,7 @@ from iff_detectron2.modeling import FlowEstimator
 from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, parts_of_a_step
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
+from .postprocess import build_postprocess
 
 
 class VideoTrainer(DefaultTrainer):
@@ -120,9 +121,18 @@ class VideoTrainer(DefaultTrainer):
     def build_evaluator(cls, cfg, dataset_name: str) -> DatasetEvaluator:
         output_dir = f"{cfg.OUTPUT_DIR}/inference/{dataset_name}"
         evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
+        postprocess = build_postprocess(cfg)
         if evaluator_type == "vid":
             return VIDEvaluator(
-                dataset_name, protocol=cfg.TEST.VIDEO.PROTOCOL, output_dir=output_dir
+                dataset_name,
+                protocol=cfg.TEST.VIDEO.PROTOCOL,
+                output_dir=output_dir,
+                postprocess=postprocess,
+            )
+        if postprocess is not None:
+            raise ValueError(
+                f"TEST.VIDEO.POSTPROCESS is {cfg.TEST.VIDEO.POSTPROCESS}, which datasets with "
+                f"evaluator_type 'vid' have; {dataset_name!r} has {evaluator_type!r}"
             )
         if evaluator_type == "coco":
             return COCOEvaluator(dataset_name, output_dir=output_dir)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ..utils.files import open_atomically
@@ -19,12 +20,13 @@ def write_predictions_json(
     frames: Sequence[dict[str, Any]],
     category_ids: Sequence[int],
     progress: bool = False,
+    track_ids: np.ndarray | None = None,
 ) -> None:
     """Save detections as a list of COCO results with video and frame.
 
-    Each has `image_id`, `category_id`, `bbox` (XYWH in pixels, width = x2 - x1), `score`, and
-    `video_id` and `frame_index` where the dataset has them. Numbers are saved in full, so that
-    evaluating the file gives the same result.
+    Each has `image_id`, `category_id`, `bbox` (XYWH in pixels, width = x2 - x1), `score`,
+    `video_id` and `frame_index` where the dataset has them, and `track_id` where there is one.
+    Numbers are saved in full, so that evaluating the file gives the same result.
 
     Args:
         path: file to write; its folder is made.
@@ -32,8 +34,11 @@ def write_predictions_json(
         frames: dataset dicts, one a frame row.
         category_ids: id in the file of each class.
         progress: show a progress bar.
+        track_ids: shape [N], unique in a video, negative for none.
     """
     starts = detections.row_starts(len(frames))
+    if track_ids is None:
+        track_ids = np.full(len(detections), -1)
     with open_atomically(path) as stream:
         stream.write("[")
         separator = "\n"
@@ -45,10 +50,11 @@ def write_predictions_json(
                 if frame.get(key) is not None
             )
             rows = slice(starts[row], starts[row + 1])
-            for box, score, class_id in zip(
+            for box, score, class_id, track_id in zip(
                 detections.boxes[rows].astype(float).tolist(),
                 detections.scores[rows].tolist(),
                 detections.classes[rows].tolist(),
+                track_ids[rows].tolist(),
                 strict=True,
             ):
                 x1, y1, x2, y2 = box
@@ -58,6 +64,8 @@ def write_predictions_json(
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
                 }
+                if track_id >= 0:
+                    result["track_id"] = track_id
                 stream.write(separator + json.dumps(result))
                 separator = ",\n"
         stream.write("\n]\n")

@@ -130,7 +130,7 @@ def iterate_frames(
     index = None if frames is None else _FrameRows(frames)
     begun: SavedFrame | None = None
     for batch in iterate_batches(path):
-        for rows in _runs(batch.image_ids):
+        for rows in _runs(list(zip(batch.image_ids, batch.videos, strict=True))):
             image_id = batch.image_ids[rows.start]
             video = batch.videos[rows.start]
             if index is not None:
@@ -143,7 +143,7 @@ def iterate_frames(
                 scores=batch.scores[rows],
                 category_ids=batch.category_ids[rows],
             )
-            if begun is not None and begun.image_id == image_id:
+            if begun is not None and _key(begun) == _key(frame):
                 begun = _joined(begun, frame)
                 continue
             if begun is not None:
@@ -189,6 +189,10 @@ def iterate_videos(
         begun.append(frame)
     if begun:
         yield video_id, begun
+
+
+def _key(frame: SavedFrame) -> tuple[Any, str | None, int | None]:
+    return frame.image_id, frame.video_id, frame.frame_index
 
 
 class _FrameRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .report import format_result, save_result
 FRAMES_WORTH_A_PROGRESS_BAR = 10_000
 
 FramePrediction = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+# (detections, frames, progress) -> (those that stay, their track ids)
+Postprocess = Callable[[Detections, Sequence[dict[str, Any]], bool], tuple[Detections, np.ndarray]]
 
 
 class VIDEvaluator(DatasetEvaluator):
@@ -43,6 +45,7 @@ class VIDEvaluator(DatasetEvaluator):
         allow_partial: bool = False,
         distributed: bool = True,
         task: str = "bbox",
+        postprocess: Postprocess | None = None,
     ) -> None:
         """Read the ground truth, so that an unusable dataset fails before inference.
 
@@ -50,7 +53,9 @@ class VIDEvaluator(DatasetEvaluator):
             dataset_name: a registered dataset with `thing_classes` in its metadata.
             protocol: "fgfa" (the paper's), "devkit" or "coco".
             output_dir: folder for `predictions.json` (COCO-style results with video and frame),
-                `predictions.txt` (FGFA's form), `results.json` and `results.txt`.
+                `predictions.txt` (FGFA's form), `results.json` and `results.txt`. With
+                `postprocess` these hold what it returns, and `predictions_raw.json` what the
+                model found.
             area_ranges: also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels.
             motion_iou_file: FGFA's .mat for ImageNet VID val; else motion IoU comes from tracks.
             allow_partial: count frames that were not processed as frames without detections,
@@ -58,6 +63,8 @@ class VIDEvaluator(DatasetEvaluator):
             distributed: gather the predictions of all processes; False evaluates this process's.
             task: key of the results. `DatasetEvaluators` refuses two evaluators with the same
                 key, so beside `COCOEvaluator`, which takes "bbox", give another.
+            postprocess: rescores the detections of whole videos before they are scored, once they
+                are gathered from all processes; see `engine.build_postprocess`.
 
         Raises:
             ValueError: for an unknown protocol, or an unusable dataset, naming the image_id.
@@ -75,6 +82,9 @@ class VIDEvaluator(DatasetEvaluator):
         self._ground_truth = dataset.ground_truth
         self._category_ids = dataset.category_ids
         self._frames = dataset.frames
+        self._postprocess = postprocess
+        if postprocess is not None:
+            self._check_videos()
         self._row_of_image = {frame["image_id"]: row for row, frame in enumerate(self._frames)}
         self._predictions: list[FramePrediction] = []
 
@@ -128,9 +138,15 @@ class VIDEvaluator(DatasetEvaluator):
             gathered = [_concatenate(self._predictions)]
         detections = self._merge(gathered)
         progress = len(self._frames) >= FRAMES_WORTH_A_PROGRESS_BAR
+        track_ids = None
+        if self._postprocess is not None:
+            if self._output_dir is not None:
+                path = self._output_dir / "predictions_raw.json"
+                write_predictions_json(path, detections, self._frames, self._category_ids, progress)
+            detections, track_ids = self._postprocess(detections, self._frames, progress)
         if self._output_dir is not None:
             # Before scoring: what took longest to compute is safe first.
-            self._save_predictions(self._output_dir, detections, progress)
+            self._save_predictions(self._output_dir, detections, progress, track_ids)
         result = evaluate_arrays(
             self._ground_truth,
             detections,
@@ -184,9 +200,24 @@ class VIDEvaluator(DatasetEvaluator):
             )
         self._logger.warning("%s; they count as frames without detections.", message)
 
-    def _save_predictions(self, folder: Path, detections: Detections, progress: bool) -> None:
+    def _check_videos(self) -> None:
+        for frame in self._frames:
+            if frame.get("video_id") is None or frame.get("frame_index") is None:
+                raise ValueError(
+                    f"Dataset {self._dataset_name!r}, image_id {frame['image_id']!r}: "
+                    "post-processing over videos needs video_id and frame_index of every frame."
+                )
+
+    def _save_predictions(
+        self,
+        folder: Path,
+        detections: Detections,
+        progress: bool,
+        track_ids: np.ndarray | None,
+    ) -> None:
+        path = folder / "predictions.json"
         write_predictions_json(
-            folder / "predictions.json", detections, self._frames, self._category_ids, progress
+            path, detections, self._frames, self._category_ids, progress, track_ids
         )
         write_predictions_text(folder / "predictions.txt", detections, self._frames, progress)
 

@@ -3,6 +3,7 @@
 from .seq_nms import NO_TRACK, Rescored, SeqNMSOptions, seq_nms, seq_nms_arrays
 from .tracks import (
     VideoTracks,
+    check_tracks_path,
     write_tracks,
     write_tracks_csv,
     write_tracks_json,
@@ -14,6 +15,7 @@ __all__ = [
     "Rescored",
     "SeqNMSOptions",
     "VideoTracks",
+    "check_tracks_path",
     "seq_nms",
     "seq_nms_arrays",
     "write_tracks",

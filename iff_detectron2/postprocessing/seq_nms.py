@@ -125,7 +125,7 @@ def seq_nms_arrays(
         ValueError: lengths that differ, or a detection that cannot be used, with its place.
         ImportError: if numba is missing.
     """
-    rescore_video = _load_compiled()
+    rescore_video = load_compiled()
     options = options or SeqNMSOptions()
     frames, classes = _integers(frames, "frames"), _integers(classes, "classes")
     boxes, scores = np.asarray(boxes).reshape(-1, 4), np.asarray(scores).reshape(-1)
@@ -232,7 +232,12 @@ def seq_nms(
     return result
 
 
-def _load_compiled() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def load_compiled() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Import the compiled part.
+
+    Raises:
+        ImportError: if numba is missing.
+    """
     try:
         from .compiled import rescore_video
     except ImportError as error:

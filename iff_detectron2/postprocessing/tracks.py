@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,7 @@ class VideoTracks:
         boxes: shape [N, 4], XYXY in pixels.
         scores: shape [N].
         classes: shape [N].
-        class_names: name of each class number, or their ids in a dataset; None for the bare
-            numbers.
+        class_names: name of each class number, as a list or by number; None for bare numbers.
     """
 
     video_id: str
@@ -42,7 +41,7 @@ class VideoTracks:
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
-    class_names: Sequence[str] | None = None
+    class_names: Sequence[str] | Mapping[int, str] | None = None
 
     def __post_init__(self) -> None:
         columns = {
@@ -72,7 +71,7 @@ class VideoTracks:
         cls,
         video_id: str,
         frames: Iterable[tuple[int, Any]],
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
     ) -> VideoTracks:
         """Collect the tracks of (frame index, Instances), as `VideoPredictor` puts them out.
 
@@ -113,6 +112,7 @@ def write_tracks(path: str | Path, videos: Sequence[VideoTracks]) -> list[Path]:
         ValueError: another extension, or more or fewer videos than the form holds.
     """
     path = Path(path)
+    check_tracks_path(path)
     if path.suffix == ".json":
         write_tracks_json(path, videos)
     elif path.suffix == ".csv":
@@ -124,14 +124,18 @@ def write_tracks(path: str | Path, videos: Sequence[VideoTracks]) -> list[Path]:
                 "which is a path without extension"
             )
         write_tracks_mot(path, videos[0])
-    elif not path.suffix:
-        return _write_mot_folder(path, videos)
     else:
+        return _write_mot_folder(path, videos)
+    return [path]
+
+
+def check_tracks_path(path: str | Path) -> None:
+    """Raise a ValueError if `write_tracks` has no form for a path."""
+    if Path(path).suffix not in ("", ".json", ".csv", ".txt"):
         raise ValueError(
             f"{path}: tracks are written as .json, .csv or .txt (MOTChallenge), or into a folder, "
             "which is a path without extension"
         )
-    return [path]
 
 
 def write_tracks_json(path: str | Path, videos: Sequence[VideoTracks]) -> None:
