@@ -11,7 +11,8 @@ from detectron2.structures import Boxes, Instances
 
 from iff_detectron2.engine import load_config
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
 TINY = [
     *("MODEL.DILATED_RESNET.NUM_BLOCKS", "[1,1,1,1]"),
     *("MODEL.DILATED_RESNET.REDUCTION_CHANNELS", 32),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
+
+from iff_detectron2.utils.files import open_atomically
 
 from .checkpoint import load_pickled_arrays, load_torch_file
 
@@ -186,10 +187,5 @@ def save_weights(path: str | Path, weights: Weights) -> None:
     path = Path(path)
     if path.suffix != ".pth":
         raise ValueError(f"weights are saved as .pth, got {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        torch.save({"model": {k: v.contiguous().clone() for k, v in weights.items()}}, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(path, binary=True) as f:
+        torch.save({"model": {k: v.contiguous().clone() for k, v in weights.items()}}, f)

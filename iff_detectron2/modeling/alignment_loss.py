@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iff_detectron2.layers import flow_warp
+from iff_detectron2.layers.pixels import accumulation_type
 
 ALIGNMENT_LOSS_REGISTRY = Registry("ALIGNMENT_LOSS")
 ALIGNMENT_LOSS_REGISTRY.__doc__ = """
@@ -69,7 +70,9 @@ class TransformationResidualLoss(AlignmentLoss):
     def forward(self, key: Tensor, refs: Tensor, flow: Tensor) -> Tensor:
         if not self.grad_to_features:
             key, refs = key.detach(), refs.detach()
-        warped = flow_warp(refs, flow).float()
+        # Half precision would lose small residuals; float64 stays what it is.
+        dtype = accumulation_type(refs.dtype, flow.dtype)
+        warped = flow_warp(refs, flow).to(dtype)
         if not len(refs):
             return self.weight * warped.sum()
-        return self.weight * F.smooth_l1_loss(warped, key.float().expand_as(warped))
+        return self.weight * F.smooth_l1_loss(warped, key.to(dtype).expand_as(warped))
