@@ -6,35 +6,7 @@
 Without a GPU, --num-gpus is the number of CPU processes.
 """
 
-from detectron2.engine import default_argument_parser, launch
-from detectron2.evaluation import verify_results
-from detectron2.utils import comm
-
-from iff_detectron2.engine import VideoCheckpointer, VideoTrainer, setup
-
-
-def main(args):
-    cfg = setup(args)
-    if args.eval_only:
-        model = VideoTrainer.build_model(cfg)
-        checkpointer = VideoCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        results = VideoTrainer.test(cfg, model)
-        if comm.is_main_process():
-            verify_results(cfg, results)
-        return results
-    trainer = VideoTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
-
+from iff_detectron2.engine import launch_from_command_line
 
 if __name__ == "__main__":
-    args = default_argument_parser().parse_args()
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    launch_from_command_line()

@@ -2,6 +2,7 @@
 
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
+from .main import launch_from_command_line
 from .postprocess import SeqNMSPostprocess, build_postprocess
 from .predictor import VideoPredictor
 from .rescore_predictions import RescoredFile, rescore_predictions
@@ -16,6 +17,7 @@ __all__ = [
     "VideoPredictor",
     "VideoTrainer",
     "build_postprocess",
+    "launch_from_command_line",
     "load_config",
     "rescore_predictions",
     "setup",

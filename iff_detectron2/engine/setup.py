@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -16,10 +17,20 @@ from iff_detectron2.data import register_from_specs
 from .postprocess import build_postprocess
 
 
-def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
+def load_config(
+    config_file: str,
+    opts: list[str] | None = None,
+    *,
+    add_config: Callable[[CfgNode], None] | None = None,
+) -> CfgNode:
     """Reads a config file, applies `KEY VALUE` overrides and registers its datasets.
 
     Without a GPU the device falls back to the CPU, so that every config runs everywhere.
+
+    Args:
+        config_file: path of the file.
+        opts: keys and values in turn.
+        add_config: adds keys of a project of one's own, in place.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -28,6 +39,8 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     """
     cfg = get_cfg()
     add_iff_config(cfg)
+    if add_config is not None:
+        add_config(cfg)
     cfg.merge_from_file(config_file)
     cfg.merge_from_list(opts or [])
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
@@ -38,9 +51,9 @@ def load_config(config_file: str, opts: list[str] | None = None) -> CfgNode:
     return cfg
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
+def setup(args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None = None) -> CfgNode:
     """Detectron2's usual set-up of a training script: config, logger, output folder, seed."""
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, add_config=add_config)
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1 and torch.cuda.is_available():
         raise ValueError(
             "MODEL.DEVICE is cpu, but on a machine with GPUs Detectron2 connects processes for "

@@ -52,7 +52,7 @@ class DeformableAggregator(Aggregator):
             )
         self.reduce = Conv2d(in_channels, channels, 1, activation=F.relu)
         self.relate = Conv2d(2 * channels, channels, 3, padding=1, activation=F.relu)
-        self.offset = nn.Conv2d(channels, 2 * groups * KERNEL**2, 3, padding=1)
+        self.offset = Conv2d(channels, 2 * groups * KERNEL**2, 3, padding=1)
         self.sample = nn.Conv2d(in_channels, in_channels, KERNEL, padding=KERNEL // 2, bias=False)
         self.embedding = embedding
         for layer in (self.reduce, self.relate):

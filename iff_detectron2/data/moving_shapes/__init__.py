@@ -3,6 +3,7 @@
 from .classes import MOVING_SHAPES_CLASSES
 from .generate import generate_moving_shapes
 from .options import MovingShapesOptions
+from .outlines import moving_shapes_outlines
 from .storage import find_complete
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "MovingShapesOptions",
     "find_complete",
     "generate_moving_shapes",
+    "moving_shapes_outlines",
 ]

@@ -123,12 +123,11 @@ class Actor:
     def draw(self, frame: int, frame_run: Run | None) -> Layer:
         """Draw the object as it is in a frame, with the deteriorations of its own surface."""
         run = active_run(self.runs, frame)
-        picture, narrowing = self._sprite.face, 1.0
+        picture = self._sprite.face
         if run is not None and run.kind == "pose":
             away = min(0.35 + 0.75 * run.strength, 1.0)
             picture = cv2.addWeighted(picture, 1 - away, self._sprite.back, away, 0)
-            narrowing = 1 - (1 - self._narrowest) * np.sin(np.pi * run.progress(frame))
-        half = self._half * (narrowing, 1)
+        half = self._half_sides(frame)
 
         smear = np.zeros(2)
         for blur in (run, frame_run):
@@ -142,15 +141,8 @@ class Actor:
         box = extents(self._points, half, self.path)[frame]
         x1, y1 = (int(v) for v in np.floor(box[:2]) - pad)
         x2, y2 = (int(v) for v in np.ceil(box[2:]) + pad)
-        angle, scale = self.path.angles[frame], self.path.scales[frame]
-        cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
-        center = self.path.centers[frame] - (x1, y1)
-        to_piece = np.array(
-            [
-                [cos * half[0], -sin * half[1], center[0]],
-                [sin * half[0], cos * half[1], center[1]],
-            ]
-        )
+        to_piece = self._to_frame(frame)
+        to_piece[:, 2] -= (x1, y1)
         pixels = cv2.warpAffine(
             picture,
             to_piece @ self._sprite.to_object(),
@@ -163,6 +155,34 @@ class Actor:
         if sigma:
             pixels = defocus(pixels, sigma)
         return Layer((x1, y1), pixels, mask)
+
+    def outline(self, frame: int) -> np.ndarray:
+        """Corners (n, 2) of the object's convex outline in a frame, x and y.
+
+        The middle of the first pixel is (0.5, 0.5). What stands before the object, or the border
+        of the frame, does not shrink it.
+        """
+        return self._points @ self._to_frame(frame)[:, :2].T + self._to_frame(frame)[:, 2] + 0.5
+
+    def _half_sides(self, frame: int) -> np.ndarray:
+        """Half width and height; an object that turns away is narrower."""
+        run = active_run(self.runs, frame)
+        narrowing = 1.0
+        if run is not None and run.kind == "pose":
+            narrowing = 1 - (1 - self._narrowest) * np.sin(np.pi * run.progress(frame))
+        return self._half * (narrowing, 1)
+
+    def _to_frame(self, frame: int) -> np.ndarray:
+        """2x3 matrix from object coordinates to pixels, their middles at whole numbers."""
+        angle, scale = self.path.angles[frame], self.path.scales[frame]
+        cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+        half, center = self._half_sides(frame), self.path.centers[frame]
+        return np.array(
+            [
+                [cos * half[0], -sin * half[1], center[0]],
+                [sin * half[0], cos * half[1], center[1]],
+            ]
+        )
 
     def occluder(self, frame: int) -> Layer | None:
         """What stands before the object in a frame, if it is being occluded."""

@@ -1,0 +1,62 @@
+"""Detectron2's command line over a trainer: what train_net.py and those of projects run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, launch
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from .checkpoint import VideoCheckpointer
+from .setup import setup
+from .trainer import VideoTrainer
+
+AddConfig = Callable[[CfgNode], None]
+
+
+def train_or_test(
+    args: argparse.Namespace,
+    trainer_class: type[VideoTrainer] = VideoTrainer,
+    add_config: AddConfig | None = None,
+) -> Any:
+    """Trains, or with `--eval-only` tests, in one process of maybe several."""
+    cfg = setup(args, add_config)
+    if args.eval_only:
+        model = trainer_class.build_model(cfg)
+        checkpointer = VideoCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        results = trainer_class.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
+    trainer = trainer_class(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def launch_from_command_line(
+    trainer_class: type[VideoTrainer] = VideoTrainer,
+    *,
+    add_config: AddConfig | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Runs a training script: parses Detectron2's arguments and starts the processes.
+
+    Args:
+        trainer_class: the trainer; a project may bring its own.
+        add_config: adds the keys of a project to its config, in place.
+        argv: arguments, those of the command line if left out.
+    """
+    args = default_argument_parser().parse_args(argv)
+    launch(
+        train_or_test,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args, trainer_class, add_config),
+    )
