@@ -173,7 +173,7 @@ def seq_nms(
     variant: str = "seq_nms_plus",
     link_iou: float = 0.5,
     nms_iou: float = 0.3,
-    rescore: str | None = None,
+    rescore: str | None = "mean_max",
     min_path_score: float = 1e-2,
 ) -> list[Any]:
     """Apply Seq-NMS to the detections of a video.
@@ -185,8 +185,8 @@ def seq_nms(
         variant: "seq_nms" or "seq_nms_plus".
         link_iou: least IoU of boxes that are linked.
         nms_iou: IoU at which boxes are suppressed.
-        rescore: "mean", "max" or "mean_max"; None for the variant's own, which is the mean for
-            Seq-NMS and mean_max for Seq-NMS+.
+        rescore: "mean", "max" or "mean_max", half of each; None for the variant's own, which is
+            the mean for Seq-NMS (FGFA) and mean_max for Seq-NMS+.
         min_path_score: least sum of a path's scores.
 
     Returns:

@@ -89,7 +89,7 @@ def test_evaluator_scores_the_rescored_and_saves_both(dataset, tmp_path, variant
     expected = {}
     for video in ("v0", "v1"):
         records = [record for record in dataset if record["video_id"] == video]
-        found = seq_nms([predict(record) for record in records], variant)
+        found = seq_nms([predict(record) for record in records], variant, rescore=None)
         expected.update({r["image_id"]: i for r, i in zip(records, found, strict=True)})
     for record in dataset:
         results = [r for r in rescored if r["image_id"] == record["image_id"]]

@@ -119,6 +119,7 @@ def test_rescoring_by_hand():
         ("seq_nms", "max", 0.9),
         ("seq_nms_plus", None, 0.5 * mean + 0.45),
         ("seq_nms_plus", "mean", mean),
+        ("seq_nms", "mean_max", 0.5 * mean + 0.45),
     ):
         result = seq_nms(video, variant, rescore=rescore)
         assert [len(instances) for instances in result] == [2, 2, 1]
@@ -168,12 +169,12 @@ def test_later_tracks_are_rescored_after_a_single_box():
         make_instances([[0, 0, 9, 9], [80, 0, 89, 9]], [0.4, 0.004]),
         make_instances([[80, 0, 89, 9]], [0.005]),
     ]
-    first, second, third = seq_nms(video, "seq_nms")
+    first, second, third = seq_nms(video, "seq_nms", rescore="mean")
     assert first.scores.tolist() == pytest.approx([0.3, 0.9])
     assert second.scores.tolist() == pytest.approx([0.3, 0.004])
     assert third.scores.tolist() == pytest.approx([0.005])
     assert third.track_ids.tolist() == [NO_TRACK]
-    _, second, third = seq_nms(video, "seq_nms", min_path_score=5e-3)
+    _, second, third = seq_nms(video, "seq_nms", rescore="mean", min_path_score=5e-3)
     assert [second.scores[1].item(), third.scores[0].item()] == pytest.approx([0.0045, 0.0045])
     assert [second.track_ids[1].item(), third.track_ids[0].item()] == [2, 2]
 
