@@ -10,7 +10,7 @@ HELP = "evaluate saved predictions (COCO-style JSON or FGFA's text) against a da
 DESCRIPTION = """Evaluate saved predictions against a dataset, without the model.
 
   iff-detectron2 evaluate output/inference/moving_shapes_val/predictions.json \\
-      --dataset moving_shapes_val
+      --dataset moving_shapes_val --report
 """
 
 
@@ -63,16 +63,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where to write (default: <PREDICTIONS without extension>-<protocol>)",
     )
+    parser.add_argument(
+        "--report", action="store_true", help="also write report.html and its pictures"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="PREDICTIONS",
+        help="predictions of a second run, side by side with the first in the report",
+    )
+    parser.add_argument(
+        "--names",
+        nargs=2,
+        metavar=("FIRST", "SECOND"),
+        help="what the runs are called in the report (default: their paths)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table, and write results.json and results.txt."""
+    """Evaluate, print the table, write results.json and results.txt, and the report if asked."""
     from iff_detectron2.data import register_from_specs
     from iff_detectron2.evaluation import EvaluationDataset, evaluate_detections, format_result
     from iff_detectron2.evaluation.report import save_result
 
-    if not args.predictions.is_file():  # before the dataset is read
-        raise FileNotFoundError(f"there is no file {args.predictions}")
+    if (args.against or args.names) and not args.report:
+        raise ValueError("--against and --names are for the report; add --report")
+    for path in filter(None, (args.predictions, args.against)):
+        if not path.is_file():  # before the dataset is read
+            raise FileNotFoundError(f"there is no file {path}")
     name = args.dataset
     if "=" in name:
         register_from_specs([name])
@@ -85,8 +103,32 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or args.predictions.with_name(f"{args.predictions.stem}-{args.protocol}")
     save_result(result, folder, name)
     print(format_result(result, name))
-    print(f"Written to {folder / 'results.json'} and {folder / 'results.txt'}.")
+    print(f"Written: {folder / 'results.json'}, {folder / 'results.txt'}")
+    if args.report:
+        print(f"Report: {_write_report(dataset, detections, result, folder, args)}")
     return 0
+
+
+def _write_report(dataset, detections, result, folder: Path, args: argparse.Namespace) -> Path:
+    """Write the report of one run, or of two side by side."""
+    from iff_detectron2.evaluation.html_report import score_run, write_report
+
+    paths = [path for path in (args.predictions, args.against) if path is not None]
+    names = args.names or [str(path) for path in paths]
+    runs = [score_run(names[0], dataset, detections, result=result, progress=True)]
+    if args.against is not None:
+        other = _load(dataset, args.against, args)
+        runs.append(
+            score_run(
+                names[1],
+                dataset,
+                other,
+                args.protocol,
+                area_ranges=args.area_ranges,
+                progress=True,
+            )
+        )
+    return write_report(folder, dataset, runs, progress=True)
 
 
 def _load(dataset, path: Path, args: argparse.Namespace):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+RECALL_POINTS = np.linspace(0, 1, 101)
+
 
 def precision_recall(
     true_positive: np.ndarray, false_positive: np.ndarray, num_positives: int
@@ -39,11 +41,28 @@ def average_precision(
     Returns:
         The area in [0, 1]; nan for a class without positives, which has no average precision.
     """
+    return average_precision_and_curve(true_positive, false_positive, num_positives)[0]
+
+
+def average_precision_and_curve(
+    true_positive: np.ndarray, false_positive: np.ndarray, num_positives: int
+) -> tuple[float, np.ndarray]:
+    """Return the average precision, and the precision envelope at `RECALL_POINTS`.
+
+    Arguments as for `precision_recall`.
+
+    Returns:
+        The area, and a curve of shape [101] for pictures: the highest precision at that recall or
+        more, 0 where it is not reached. All nan for a class without positives.
+    """
     if num_positives <= 0:
-        return float("nan")
+        return float("nan"), np.full(len(RECALL_POINTS), np.nan)
     precision, recall = precision_recall(true_positive, false_positive, num_positives)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    area = float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    # A hair less, so that a recall of 3 / 10 reaches the point 0.3.
+    reached = np.searchsorted(recall, RECALL_POINTS - 1e-9)
+    return area, np.append(envelope, 0.0)[reached]
 
 
 def mean_over_classes(values: np.ndarray) -> float:

@@ -14,7 +14,7 @@ COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 def coco_average_precision(
     ground_truth: GroundTruth, detections: Detections
-) -> tuple[np.ndarray, dict[str, float]]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Run pycocotools on the arrays, with its own defaults (100 detections an image).
 
     COCO's conventions apply: widths without the inclusive +1, ignored boxes as crowds.
@@ -24,8 +24,8 @@ def coco_average_precision(
         detections: checked detections.
 
     Returns:
-        AP50 of each class, [K], and COCO's summary by the names of `COCO_METRICS`; all in [0, 1],
-        nan without positives.
+        AP50 of each class, [K], its precision at COCO's 101 recalls, [K, 101], and COCO's summary
+        by the names of `COCO_METRICS`; all in [0, 1], nan without positives.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -52,13 +52,13 @@ def coco_average_precision(
 
     # precision: [IoU thresholds, recalls, classes, areas, max detections]; -1 without positives.
     at_50 = int(np.argmin(np.abs(evaluation.params.iouThrs - 0.5)))
-    precision = evaluation.eval["precision"][at_50, :, :, 0, -1]
-    ap = np.where((precision > -1).all(axis=0), precision.mean(axis=0), np.nan)
+    precision = evaluation.eval["precision"][at_50, :, :, 0, -1].T
+    precision = np.where((precision > -1).all(axis=1, keepdims=True), precision, np.nan)
     summary = {
         name: float(value) if value >= 0 else float("nan")
         for name, value in zip(COCO_METRICS, evaluation.stats, strict=False)
     }
-    return ap, summary
+    return precision.mean(axis=1), precision, summary
 
 
 def ground_truth_annotations(ground_truth: GroundTruth) -> list[dict[str, object]]:

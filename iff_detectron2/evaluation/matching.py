@@ -89,7 +89,7 @@ def match_detections(
             frames = detections.frames[rows]
             classes, scores = detections.classes[rows], detections.scores[rows]
             counts = box_counts[frames]
-            pair_detection, pair_box = _pairs(counts, box_starts[frames])
+            pair_detection, pair_box = detection_box_pairs(counts, box_starts[frames])
             iou = inclusive_iou(
                 detections.boxes[rows][pair_detection], ground_truth.boxes[pair_box]
             )
@@ -125,7 +125,7 @@ def _chunks(ground_truth: GroundTruth, detections: Detections) -> Iterator[tuple
         first = last
 
 
-def _pairs(counts: np.ndarray, first_box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def detection_box_pairs(counts: np.ndarray, first_box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """List every detection with every box of its frame.
 
     Args:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .arrays import Detections, GroundTruth
-from .average_precision import average_precision, mean_over_classes
+from .average_precision import RECALL_POINTS, average_precision_and_curve, mean_over_classes
 from .coco_protocol import coco_average_precision
 from .matching import Matches, match_detections
 from .motion_iou import inclusive_area
@@ -72,6 +72,8 @@ class RangeResult:
         range: the range.
         ap: shape [K], AP of each class in [0, 1], nan for a class without positives.
         positives: shape [K], boxes to be found of each class.
+        precision: shape [K, 101], precision of each class at the recalls 0, 0.01 ... 1, nan for a
+            class without positives.
         share: part of all boxes that are in the range, nan without boxes.
         unavailable: why there is no result, None if there is one.
     """
@@ -79,6 +81,7 @@ class RangeResult:
     range: EvaluationRange
     ap: np.ndarray
     positives: np.ndarray
+    precision: np.ndarray
     share: float
     unavailable: str | None = None
 
@@ -155,9 +158,9 @@ def evaluate_arrays(
 
     extra: dict[str, float] = {}
     if protocol == "coco":
-        ap, extra = coco_average_precision(ground_truth, detections)
+        ap, precision, extra = coco_average_precision(ground_truth, detections)
         positives, share = _count_positives(ground_truth, ALL_BOXES)
-        results = [RangeResult(ALL_BOXES, ap, positives, share)]
+        results = [RangeResult(ALL_BOXES, ap, positives, precision, share)]
     else:
         if protocol == "fgfa":
             wanted = [*MOTION_RANGES, *wanted]
@@ -190,7 +193,7 @@ def _evaluate_ranges(
         motions = [ANY_MOTION]  # without motion values FGFA's rule is the devkit's
         matches = match_detections(ground_truth, detections, None, progress)
 
-    by_class = _rows_by_class_and_score(detections, len(ground_truth.class_names))
+    by_class = rows_by_class_and_score(detections, len(ground_truth.class_names))
     results = []
     for wanted in ranges:
         if wanted.motion not in motions:
@@ -200,6 +203,7 @@ def _evaluate_ranges(
                     wanted,
                     nothing,
                     np.zeros(len(nothing), dtype=np.int64),
+                    np.full((len(nothing), len(RECALL_POINTS)), np.nan),
                     float("nan"),
                     ground_truth.motion_note,
                 )
@@ -222,21 +226,22 @@ def _evaluate_range(
 ) -> RangeResult:
     positives, share = _count_positives(ground_truth, wanted)
     # The last entry answers for row -1, the detections that are not matched.
-    counts_as_hit = np.append(_boxes_to_find(ground_truth, wanted), False)
+    counts_as_hit = np.append(boxes_to_find(ground_truth, wanted), False)
     low, high = wanted.area
     ap = np.empty(len(rows_by_class))
+    precision = np.empty((len(rows_by_class), len(RECALL_POINTS)))
     for class_id, rows in enumerate(rows_by_class):
         false_positive = weights[rows]
         if wanted.area != ANY_AREA:
             area = inclusive_area(detections.boxes[rows])
             false_positive = np.where((area >= low) & (area <= high), false_positive, 0.0)
-        ap[class_id] = average_precision(
+        ap[class_id], precision[class_id] = average_precision_and_curve(
             counts_as_hit[matches.boxes[rows]], false_positive, int(positives[class_id])
         )
-    return RangeResult(wanted, ap, positives, share)
+    return RangeResult(wanted, ap, positives, precision, share)
 
 
-def _boxes_to_find(ground_truth: GroundTruth, wanted: EvaluationRange) -> np.ndarray:
+def boxes_to_find(ground_truth: GroundTruth, wanted: EvaluationRange) -> np.ndarray:
     """Return which boxes are positives of a range, [G]."""
     area = inclusive_area(ground_truth.boxes)
     selected = ~ground_truth.ignored & (area >= wanted.area[0]) & (area <= wanted.area[1])
@@ -250,13 +255,13 @@ def _count_positives(
     ground_truth: GroundTruth, wanted: EvaluationRange
 ) -> tuple[np.ndarray, float]:
     """Return the positives of each class, [K], and their share of all boxes."""
-    selected = _boxes_to_find(ground_truth, wanted)
+    selected = boxes_to_find(ground_truth, wanted)
     positives = np.bincount(ground_truth.classes[selected], minlength=len(ground_truth.class_names))
     total = int((~ground_truth.ignored).sum())
     return positives, float(selected.sum() / total) if total else float("nan")
 
 
-def _rows_by_class_and_score(detections: Detections, num_classes: int) -> list[np.ndarray]:
+def rows_by_class_and_score(detections: Detections, num_classes: int) -> list[np.ndarray]:
     """Return the rows of each class by falling score, equal scores in the order given."""
     result = []
     for class_id in range(num_classes):

@@ -30,6 +30,7 @@ def draw_detections(
     labels: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
     *,
+    colors: Sequence[Color] | None = None,
     score_threshold: float = 0.0,
     gt_boxes: np.ndarray | None = None,
     scale: float = 1.0,
@@ -44,6 +45,7 @@ def draw_detections(
         scores: [N]; left out of the labels where not given.
         labels: [N] class numbers; all 0 where not given.
         class_names: names by class number; the bare number is written where not given.
+        colors: N colours, BGR; those of the classes where not given.
         score_threshold: boxes with a lower score are not drawn.
         gt_boxes: [M, 4] ground truth, drawn as a thin dashed line, white with dark gaps.
         scale: the picture is that many times larger than the frame; lines and letters are drawn
@@ -63,6 +65,10 @@ def draw_detections(
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"the scale of the picture must be positive, got {scale}")
     detections = _Detections.checked(boxes, scores, labels, class_names)
+    if colors is None:
+        colors = [class_color(int(label)) for label in detections.labels]
+    elif len(colors) != len(detections.boxes):
+        raise ValueError(f"{len(detections.boxes)} boxes were given with {len(colors)} colours")
     truth = _checked_boxes(gt_boxes if gt_boxes is not None else [], "gt_boxes")
 
     height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
@@ -78,7 +84,7 @@ def draw_detections(
         order = np.argsort(detections.scores, kind="stable")
         order = order[detections.scores[order] >= score_threshold]
     for index in order:
-        color = class_color(int(detections.labels[index]))
+        color = colors[int(index)]
         x1, y1, x2, y2 = _to_pixels(detections.boxes[index] * factor, width, height)
         # A dark seam keeps the box visible on a background of its own colour.
         cv2.rectangle(picture, (x1, y1), (x2, y2), _DARK, thickness + 2)
@@ -97,7 +103,7 @@ def draw_detections(
         tag_width, tag_height = tag_size(text, font_size)
         x, y = _tag_place(box_pixels, tag_width, tag_height, width, height, thickness, taken)
         taken.append((x, y, x + tag_width, y + tag_height))
-        draw_tag(picture, text, x, y, font_size, class_color(int(detections.labels[index])))
+        draw_tag(picture, text, x, y, font_size, colors[int(index)])
     return picture
 
 

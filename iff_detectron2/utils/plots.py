@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 MOTION_METRICS = ("mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast")
-_COLORS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
+COLORS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -115,16 +115,16 @@ def training_figure(records: list[dict[str, Any]], title: str = "Training") -> F
         for i, name in enumerate(scores):
             iterations, values = metric_series(records, name)
             label = name.removeprefix("bbox/")
-            axes.plot(iterations, values, "o-", markersize=4, color=_COLORS[i], label=label)
+            axes.plot(iterations, values, "o-", markersize=4, color=COLORS[i], label=label)
         axes.set(xlabel="iteration", ylabel="mAP50 (%)", title="Evaluation", ylim=(0, 100))
         axes.legend(fontsize="small")
-        _tidy(axes)
+        tidy(axes)
     if has_lr:
         axes = figure.add_subplot(grid[next(panels), 1], sharex=loss_axes)
-        axes.plot(*metric_series(records, "lr"), color=_COLORS[1])
+        axes.plot(*metric_series(records, "lr"), color=COLORS[1])
         axes.set(xlabel="iteration", ylabel="learning rate", title="Schedule", ylim=(0, None))
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -141,7 +141,7 @@ def plot_training_curves(
         FileNotFoundError: if there is no metrics file.
         ValueError: if a line of it is malformed, or it holds no loss.
     """
-    _save(training_figure(read_metrics(metrics_json), title), Path(png))
+    save_figure(training_figure(read_metrics(metrics_json), title), Path(png))
 
 
 def metric_bars_figure(
@@ -165,7 +165,7 @@ def metric_bars_figure(
         centers = places + (i - (len(runs) - 1) / 2) * width
         # A class of motion without objects has no score: no bar, and the reason in its place.
         heights = np.nan_to_num(values, nan=0.0)
-        axes.bar(centers, heights, width * 0.92, label=run, color=_COLORS[1 + i % 7])
+        axes.bar(centers, heights, width * 0.92, label=run, color=COLORS[1 + i % 7])
         for center, value in zip(centers, values, strict=True):
             text = "none" if math.isnan(value) else f"{value:.1f}"
             height = 0 if math.isnan(value) else value
@@ -176,7 +176,7 @@ def metric_bars_figure(
     axes.set(ylabel="mAP50 (%)", title=title, ylim=(0, 107), yticks=range(0, 101, 20))
     if len(runs) > 1:
         figure.legend(fontsize="small", ncols=min(len(runs), 4), loc="outside lower center")
-    _tidy(axes, grid_axis="y")
+    tidy(axes, grid_axis="y")
     return figure
 
 
@@ -194,14 +194,14 @@ def plot_metric_bars(
     Raises:
         ValueError: if there is no run, or one lacks a metric.
     """
-    _save(metric_bars_figure(runs, title), Path(png))
+    save_figure(metric_bars_figure(runs, title), Path(png))
 
 
 def _plot_losses(axes: Axes, records: list[dict[str, Any]], losses: list[str]) -> None:
     positive = True
     for i, name in enumerate(losses):
         iterations, values = metric_series(records, name)
-        color = _COLORS[i % len(_COLORS)]
+        color = COLORS[i % len(COLORS)]
         window = max(1, len(values) // 20) // 2 * 2 + 1
         axes.plot(iterations, values, color=color, alpha=0.22, linewidth=0.8)
         axes.plot(
@@ -218,22 +218,24 @@ def _plot_losses(axes: Axes, records: list[dict[str, Any]], losses: list[str]) -
     axes.set_yscale("log" if positive else "linear")
     axes.set(xlabel="iteration", ylabel="loss", title="Losses")
     axes.legend(fontsize="small", ncols=2)
-    _tidy(axes)
+    tidy(axes)
 
 
-def _tidy(axes: Axes, grid_axis: Literal["both", "x", "y"] = "both") -> None:
+def tidy(axes: Axes, grid_axis: Literal["both", "x", "y"] = "both") -> None:
+    """The look of all plots: a faint grid behind, no frame above and to the right."""
     axes.grid(axis=grid_axis, alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, png: Path) -> None:
+def save_figure(figure: Figure, png: Path, dpi: float | None = None) -> None:
+    """Write a figure as PNG, whole or not at all; makes the folder. `dpi` None: the figure's."""
     if png.suffix.lower() != ".png":
         raise ValueError(f"{png}: the picture is written as PNG; give it a name that ends in .png")
     png.parent.mkdir(parents=True, exist_ok=True)
     partial = png.with_name(f".{png.name}.partial-{os.getpid()}")
     try:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", dpi=dpi or "figure")
         os.replace(partial, png)
     finally:
         partial.unlink(missing_ok=True)

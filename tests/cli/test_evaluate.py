@@ -57,6 +57,17 @@ def test_protocols_and_output(run, tmp_path, capsys):
         )
 
 
+@pytest.mark.slow
+def test_report_of_two_runs(run, tmp_path, capsys):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(run.results[::2]))
+    assert run("--report", "--against", other, "--names", "one", "two") == 0
+    assert "other.json: 5 of 11 frames" in capsys.readouterr().out
+    page = (tmp_path / "predictions-fgfa" / "report.html").read_text(encoding="utf-8")
+    assert "<th>one</th><th>two</th>" in page
+    assert (tmp_path / "predictions-fgfa" / "figures" / "error_bars.png").is_file()
+
+
 def test_text_form(run, tmp_path, capsys):
     path = tmp_path / "predictions.txt"
     lines = []
@@ -108,5 +119,7 @@ def test_mistakes_are_named(run, tmp_path, capsys):
     assert "there is no file" in capsys.readouterr().err
     assert main(["evaluate", str(run.path), "--dataset", "no_such"]) == 2
     assert "'no_such' is not registered; known are" in capsys.readouterr().err
+    assert run("--names", "a", "b") == 2
+    assert "add --report" in capsys.readouterr().err
     assert run("--protocol", "devkit", "--motion-iou-file", run.path) == 2
     assert "for protocol 'fgfa', not 'devkit'" in capsys.readouterr().err

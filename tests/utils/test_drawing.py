@@ -22,6 +22,15 @@ def test_box_lies_on_its_corners_in_its_class_color():
     assert (picture[76:] == 128).all()
 
 
+def test_colors_may_be_given():
+    green = (80, 170, 40)
+    picture = draw_detections(GREY, [[30, 40, 90, 70]], labels=[1], colors=[green])
+    assert has_color(picture, green).any()
+    assert not has_color(picture, class_color(1)).any()
+    with pytest.raises(ValueError, match="1 boxes were given with 2 colours"):
+        draw_detections(GREY, [[30, 40, 90, 70]], colors=[green, green])
+
+
 def test_input_frame_is_not_changed_and_no_box_is_a_plain_copy():
     frame = GREY.copy()
     picture = draw_detections(frame, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), NAMES)
