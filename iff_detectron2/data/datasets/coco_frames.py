@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..frame_index import FrameIndex
 from .coco_images import (
     FramePosition,
     ImageAnnotations,
@@ -66,14 +65,13 @@ def load_coco_frames(
         position = folders.position(file_name, place)
         if position is not None:
             positions[image_id] = position
-    dicts = content.dicts(
+    return content.loaded(
         files={image_id: f"{image_root}/{file_name}" for image_id, file_name in names.items()},
         sizes={i: frame_size(r, {}, content.file.place("images", i)) for i, r in content.items()},
         positions=positions,
         videos=folders.videos,
         annotated_only=annotated_only,
     )
-    return LoadedDataset(dicts, FrameIndex(folders.videos), content.categories.metadata())
 
 
 def register_coco_frames(
@@ -101,9 +99,6 @@ def register_coco_frames(
     Raises:
         ValueError: the name is taken, or a class is given twice.
     """
-    path, root = Path(json_file).expanduser(), Path(image_root).expanduser()
-
-    def load() -> LoadedDataset:
-        return load_coco_frames(name, path, root, classes, annotated_only)
-
-    register_from_file(name, load, classes)
+    register_from_file(
+        name, load_coco_frames, json_file, image_root, classes, annotated_only=annotated_only
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +85,7 @@ class ImageAnnotations:
             for place in [self.file.place("images", image_id)]
         }
 
-    def dicts(
+    def loaded(
         self,
         *,
         files: Mapping[int, str],
@@ -92,8 +93,8 @@ class ImageAnnotations:
         positions: Mapping[int, FramePosition],
         videos: Mapping[str, Sequence[str]],
         annotated_only: bool = False,
-    ) -> DatasetDicts:
-        """Dataset dicts in the order of the file.
+    ) -> LoadedDataset:
+        """The dataset, its dicts in the order of the file.
 
         Args:
             files: path of each image, as in `videos`.
@@ -135,7 +136,7 @@ class ImageAnnotations:
             what = "annotated image" if annotated_only else "image"
             raise ValueError(f"the dataset {self.name!r} is empty: {self.file.path} has no {what}")
         check.warn()
-        return dicts
+        return LoadedDataset(dicts, FrameIndex(videos), self.categories.metadata())
 
     def _instances(
         self, records: Sequence[tuple[int, Record]], size: tuple[int, int], check: BoxCheck
@@ -158,13 +159,28 @@ class ImageAnnotations:
 
 
 def register_from_file(
-    name: str, load: Callable[[], LoadedDataset], classes: Sequence[str] | None
+    name: str,
+    load: Callable[..., LoadedDataset],
+    json_file: str | Path,
+    root: str | Path,
+    classes: Sequence[str] | None,
+    **options: Any,
 ) -> None:
     """Register a dataset whose annotation file names its classes.
+
+    Args:
+        name: the dataset's name in configs.
+        load: gets the name, the file, the root, the classes and the options.
+        json_file: the annotation file.
+        root: folder that the file's images or videos are below.
+        classes: names of the classes to use; all of the file if left out.
+        **options: those of the reader.
 
     Raises:
         ValueError: the name is taken, or `classes` is empty or has a name twice.
     """
     if classes is not None and len(set(classes)) != len(classes):
         raise ValueError(f"a class of {name!r} is given twice: {tuple(classes)}")
-    register_video_dataset(name, load, classes, described=True)
+    path, folder = Path(json_file).expanduser(), Path(root).expanduser()
+    load_it = partial(load, name, path, folder, classes, **options)
+    register_video_dataset(name, load_it, classes, described=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..frame_index import FrameIndex
 from .coco_images import (
     FramePosition,
     ImageAnnotations,
@@ -116,14 +115,13 @@ def load_coco_vid(
         videos[video_id] = [f"{image_root}/{file_name}" for file_name in whole]
         for image_id, _ in frames:
             positions[image_id] = FramePosition(video_id, index[names[image_id]])
-    dicts = content.dicts(
+    return content.loaded(
         files={image_id: f"{image_root}/{file_name}" for image_id, file_name in names.items()},
         sizes=listed.sizes(),
         positions=positions,
         videos=videos,
         annotated_only=annotated_only,
     )
-    return LoadedDataset(dicts, FrameIndex(videos), content.categories.metadata())
 
 
 def register_coco_vid(
@@ -158,9 +156,12 @@ def register_coco_vid(
         ValueError: the name is taken, a class is given twice, or `unlisted_frames` is unknown.
     """
     check_unlisted(unlisted_frames)
-    path, root = Path(json_file).expanduser(), Path(image_root).expanduser()
-
-    def load() -> LoadedDataset:
-        return load_coco_vid(name, path, root, classes, annotated_only, unlisted_frames)
-
-    register_from_file(name, load, classes)
+    register_from_file(
+        name,
+        load_coco_vid,
+        json_file,
+        image_root,
+        classes,
+        annotated_only=annotated_only,
+        unlisted_frames=unlisted_frames,
+    )

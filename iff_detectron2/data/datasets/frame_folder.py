@@ -122,7 +122,8 @@ def complete_video(
     if unlisted == "gaps" and numbers[-1] - numbers[0] == len(numbers) - 1:
         return list(listed)
     found = pattern.on_disk(root)
-    missing = [name for name in listed if name not in set(found.values())]
+    on_disk = set(found.values())
+    missing = [name for name in listed if name not in on_disk]
     if missing:
         raise FileNotFoundError(f"{what}: its frame {root / missing[0]} does not exist")
     if unlisted == "all":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..frame_index import FrameIndex
 from ..video_frames import VideoFileFrames, check_video_name, video_frame_size, video_length
 from .coco_images import FramePosition, ImageAnnotations, LoadedDataset, register_from_file
 from .coco_vid import ListedVideos
@@ -72,14 +71,13 @@ def load_video_files(
             files[image_id] = of_video[frame]
         if "width" not in record and any("width" not in content.images[i] for i, _ in frames):
             record["width"], record["height"] = video_frame_size(of_video.path)
-    dicts = content.dicts(
+    return content.loaded(
         files=files,
         sizes=listed.sizes(),
         positions=positions,
         videos=videos,
         annotated_only=annotated_only,
     )
-    return LoadedDataset(dicts, FrameIndex(videos), content.categories.metadata())
 
 
 def register_video_files(
@@ -112,9 +110,12 @@ def register_video_files(
     """
     if first_frame not in (0, 1):
         raise ValueError(f"first_frame must be 0 or 1, got {first_frame!r}")
-    path, root = Path(json_file).expanduser(), Path(video_root).expanduser()
-
-    def load() -> LoadedDataset:
-        return load_video_files(name, path, root, classes, annotated_only, first_frame)
-
-    register_from_file(name, load, classes)
+    register_from_file(
+        name,
+        load_video_files,
+        json_file,
+        video_root,
+        classes,
+        annotated_only=annotated_only,
+        first_frame=first_frame,
+    )

@@ -179,9 +179,12 @@ def register_youtube_vis(
         ValueError: the name is taken, a class is given twice, or `unlisted_frames` is unknown.
     """
     check_unlisted(unlisted_frames)
-    path, root = Path(json_file).expanduser(), Path(image_root).expanduser()
-
-    def load() -> LoadedDataset:
-        return load_youtube_vis(name, path, root, classes, annotated_only, unlisted_frames)
-
-    register_from_file(name, load, classes)
+    register_from_file(
+        name,
+        load_youtube_vis,
+        json_file,
+        image_root,
+        classes,
+        annotated_only=annotated_only,
+        unlisted_frames=unlisted_frames,
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 from detectron2.structures import Boxes, Instances
 from format_writers import WRITERS, Split, generate_split
 
@@ -187,3 +188,20 @@ def test_the_formats_score_alike(split: Split, spec_of) -> None:
     # YouTube-VIS orders the objects of a frame by track, so it leaves out others.
     assert scores["coco_vid"] == scores["coco_frames"] == scores["video_files"]
     assert 0 < scores["youtube_vis"] < 100
+
+
+def test_coco_evaluator_stands_beside_ours(split: Split, spec_of, tmp_path: Path) -> None:
+    register("coco_vid", spec_of("coco_vid"))
+    evaluators = DatasetEvaluators(
+        [
+            COCOEvaluator("set", tasks=("bbox",), output_dir=str(tmp_path), use_fast_impl=False),
+            VIDEvaluator("set", task="vid"),
+        ]
+    )
+    evaluators.reset()
+    for d in DatasetCatalog.get("set"):
+        size = (d["height"], d["width"])
+        evaluators.process([d], [{"instances": perfect(d["annotations"], size)}])
+    results = evaluators.evaluate()
+    assert results["bbox"]["AP50"] == pytest.approx(100, abs=1e-3)
+    assert results["vid"]["mAP50"] == pytest.approx(100)
