@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .dataset_name import dataset_name
+
 HELP = "evaluate saved predictions (COCO-style JSON or FGFA's text) against a dataset"
 
 DESCRIPTION = """Evaluate saved predictions against a dataset, without the model.
@@ -82,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write results.json and results.txt, and the report if asked."""
-    from iff_detectron2.data import register_from_specs
     from iff_detectron2.evaluation import EvaluationDataset, evaluate_detections, format_result
     from iff_detectron2.evaluation.report import save_result
 
@@ -91,10 +92,7 @@ def run(args: argparse.Namespace) -> int:
     for path in filter(None, (args.predictions, args.against)):
         if not path.is_file():  # before the dataset is read
             raise FileNotFoundError(f"there is no file {path}")
-    name = args.dataset
-    if "=" in name:
-        register_from_specs([name])
-        name = name.partition("=")[0]
+    name = dataset_name(args.dataset)
     dataset = EvaluationDataset.load(name, args.protocol, args.motion_iou_file)
     detections = _load(dataset, args.predictions, args)
     result = evaluate_detections(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .dataset_name import dataset_name
+
 HELP = "Seq-NMS or Seq-NMS+ on saved predictions: new scores, and tracks"
 
 DESCRIPTION = """Apply Seq-NMS to saved predictions, without the model.
@@ -75,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Rescore video by video, and write the results and the tracks."""
-    from iff_detectron2.data import register_from_specs
     from iff_detectron2.engine import rescore_predictions
     from iff_detectron2.evaluation import EvaluationDataset
     from iff_detectron2.postprocessing import SeqNMSOptions, check_tracks_path, write_tracks
@@ -94,11 +95,7 @@ def run(args: argparse.Namespace) -> int:
     )
     dataset = None
     if args.dataset is not None:
-        name = args.dataset
-        if "=" in name:
-            register_from_specs([name])
-            name = name.partition("=")[0]
-        dataset = EvaluationDataset.load(name, "devkit")
+        dataset = EvaluationDataset.load(dataset_name(args.dataset), "devkit")
     done = rescore_predictions(
         args.predictions,
         args.out,
