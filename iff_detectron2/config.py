@@ -32,10 +32,12 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF = CN()
     # Feature maps of the backbone to aggregate; empty for all of them.
     cfg.MODEL.IFF.IN_FEATURES = []
-    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, AverageAggregator, DeformableAggregator.
+    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, OffsetAwareAggregator, AverageAggregator,
+    # DeformableAggregator.
     cfg.MODEL.IFF.AGGREGATOR = "FlowGuidedAggregator"
-    # The key frame itself is one of the fused frames.
+    # The key frame itself is one of the fused frames; in training too (FGFA's release: not there).
     cfg.MODEL.IFF.FUSE_KEY_FRAME = True
+    cfg.MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING = True
     # Add what the neighbours change times a learned scale that starts at zero: a trained detector
     # starts with exactly its old output.
     cfg.MODEL.IFF.GATE = False
@@ -80,7 +82,7 @@ def add_iff_config(cfg: CN) -> None:
     # Self-supervised loss on the alignment (transformation residual loss, TRL).
     cfg.MODEL.IFF.TRL = CN()
     cfg.MODEL.IFF.TRL.ENABLED = True
-    # One of ALIGNMENT_LOSS_REGISTRY.
+    # One of ALIGNMENT_LOSS_REGISTRY: TransformationResidualLoss, ContextResidualLoss.
     cfg.MODEL.IFF.TRL.NAME = "TransformationResidualLoss"
     # Weight of the loss (lambda of Eq. 3).
     cfg.MODEL.IFF.TRL.WEIGHT = 0.65
@@ -89,6 +91,10 @@ def add_iff_config(cfg: CN) -> None:
     # Let gradient pass the two feature maps that the loss compares, so that it may also change what
     # is aligned. Through the flow, which is predicted from features, it reaches them either way.
     cfg.MODEL.IFF.TRL.GRAD_TO_FEATURES = False
+    # ContextResidualLoss: share of patches (census) in the residual, and factor of the roughness of
+    # the flow away from edges of the features.
+    cfg.MODEL.IFF.TRL.CENSUS = 0.5
+    cfg.MODEL.IFF.TRL.SMOOTHNESS = 0.3
 
     # --- Training ------------------------------------------------------------------------------
     # The images that a process has in a step pass the model in this number of parts, whose

@@ -16,6 +16,7 @@ from .alignment_loss import (
     build_alignment_loss,
 )
 from .backbone import ReducedResNet, build_dilated_resnet_backbone
+from .context_loss import ContextResidualLoss
 from .deformable_aggregation import DeformableAggregator
 from .flow_estimator import (
     FLOW_ESTIMATOR_REGISTRY,
@@ -26,6 +27,7 @@ from .flow_estimator import (
 )
 from .flownet import FlowNetS
 from .frame_memory import FrameMemory
+from .offset_aggregation import OffsetAwareAggregator
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .temporal import TemporalAggregation
 from .video_arch import (
@@ -51,12 +53,14 @@ __all__ = [
     "AlignmentLoss",
     "AverageAggregator",
     "BasicIFF",
+    "ContextResidualLoss",
     "DeformableAggregator",
     "FlowEstimator",
     "FlowGuidedAggregator",
     "FlowNetS",
     "FrameMemory",
     "InlineVideoMixin",
+    "OffsetAwareAggregator",
     "RFCNOutputLayers",
     "RFCNROIHeads",
     "RFCNRPNHead",

@@ -67,6 +67,10 @@ class Aggregator(nn.Module, ABC):
 
     A subclass says in `align` how neighbours are brought to the key frame and how each is scored;
     the weighted sum over the frames, whole or in chunks, is here.
+
+    Attributes:
+        fuse_key_frame_in_training: False takes the key frame out of the fused frames in training,
+            as in FGFA's release; `build_aggregator` sets it.
     """
 
     def __init__(self, *, fuse_key_frame: bool = True) -> None:
@@ -77,6 +81,7 @@ class Aggregator(nn.Module, ABC):
         """
         super().__init__()
         self.fuse_key_frame = fuse_key_frame
+        self.fuse_key_frame_in_training = True
 
     @property
     def estimates_flow(self) -> bool:
@@ -168,7 +173,8 @@ class Aggregator(nn.Module, ABC):
         return Aggregation(feature, {}, torch.cat(flows) if flows else None)
 
     def _fuses_key(self, num_refs: int) -> bool:
-        return self.fuse_key_frame or not num_refs
+        now = not self.training or self.fuse_key_frame_in_training
+        return (self.fuse_key_frame and now) or not num_refs
 
 
 def _with_key(key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
@@ -179,8 +185,10 @@ def _with_key(key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
 
 def build_aggregator(cfg, input_shape: ShapeSpec, *, carried_flow: bool = False) -> Aggregator:
     """Builds the aggregator that MODEL.IFF.AGGREGATOR names."""
-    aggregator = AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)
-    return aggregator(cfg, input_shape, carried_flow=carried_flow)
+    build = AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)
+    aggregator = build(cfg, input_shape, carried_flow=carried_flow)
+    aggregator.fuse_key_frame_in_training = cfg.MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING
+    return aggregator
 
 
 @AGGREGATOR_REGISTRY.register()

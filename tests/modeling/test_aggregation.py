@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
 from torch import nn
+from toy_models import tiny_cfg
 
-from iff_detectron2.modeling import AverageAggregator, FlowGuidedAggregator
+from iff_detectron2.modeling import AverageAggregator, FlowGuidedAggregator, build_aggregator
 from iff_detectron2.modeling.aggregation import similarity
 
 
@@ -187,3 +189,20 @@ def test_carried_flow_is_used_as_it_is():
     torch.testing.assert_close(result.feature[..., :-1], key["feature"][..., :-1])
     with pytest.raises(ValueError, match="needs the flow of another map"):
         module(key, ref, offsets=[1])
+
+
+@pytest.mark.parametrize("kind", ["FlowGuidedAggregator", "AverageAggregator"])
+def test_the_key_frame_may_be_left_out_in_training_alone(kind):
+    """FGFA's release: neighbours only in training, the key frame among them in testing."""
+    shape = ShapeSpec(channels=3, stride=8)
+    opts = ("MODEL.IFF.AGGREGATOR", kind, "MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING", False)
+    module = build_aggregator(tiny_cfg(*opts), shape)
+    codes = [encode(module, torch.randn(n, 3, 5, 7)) for n in (1, 2)]
+    alignment = module.align(*codes, offsets=[1, 2])
+    for training, count in ((True, 2), (False, 3)):
+        module.train(training)
+        frames, weights = module.fused_frames(codes[0], alignment)
+        assert len(frames) == len(weights) == count
+    module.train()
+    alone = module.align(codes[0], encode(module, torch.zeros(0, 3, 5, 7)), offsets=[])
+    assert len(module.fused_frames(codes[0], alone)[0]) == 1
