@@ -26,7 +26,7 @@ from .annotation_table import (
 from .ilsvrc_xml import read_xml
 
 # Opening files gives the others time: more threads hide the latency of a network disk.
-_NUM_READERS = 8
+_NUM_READERS = 4
 _BLOCK = 256  # files that are read, and known to be unchanged, together
 _CACHE_FROM = 2000  # files; fewer are read faster than anybody notices
 _PROGRESS_FROM = 2000
@@ -118,14 +118,15 @@ def _why_unreadable(path: str) -> str:
 
 def _stat_block(paths: Sequence[str]) -> np.ndarray:
     """Time of change in ns and size of each file, [N, 2]; -1 for files that cannot be looked at."""
-    result = np.full((len(paths), 2), -1, dtype=np.int64)
-    for row, path in enumerate(paths):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue  # reading it will say what is wrong
-        result[row] = status.st_mtime_ns, status.st_size
-    return result
+    return np.array([_stat(path) for path in paths], dtype=np.int64).reshape(-1, 2)
+
+
+def _stat(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1  # reading it will say what is wrong
+    return status.st_mtime_ns, status.st_size
 
 
 def _map_blocks(

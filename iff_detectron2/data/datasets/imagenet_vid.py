@@ -145,13 +145,14 @@ def _annotations(
     """Detectron2's annotations of each image of the table."""
     sizes = np.repeat(table.sizes, table.counts, axis=0)
     # Nearly all boxes are in order; only the others need the closer look of `check`.
-    in_order = (table.boxes >= 0).all(axis=1) & (table.boxes[:, 2:] <= sizes).all(axis=1)
+    in_order: np.ndarray = (table.boxes >= 0).all(axis=1) & (table.boxes[:, 2:] <= sizes).all(
+        axis=1
+    )
     in_order &= (table.boxes[:, 2:] >= table.boxes[:, :2]).all(axis=1)
     in_order &= (table.boxes[:, :2] < sizes).all(axis=1)
-    usable: list[bool] = in_order.tolist()
     objects = zip(
         table.boxes.tolist(),
-        usable,
+        in_order.tolist(),
         categories.tolist(),
         table.track_ids.tolist(),
         strict=True,
@@ -160,10 +161,10 @@ def _annotations(
         xmls, table.sizes.tolist(), table.counts.tolist(), strict=True
     ):
         annotations = []
-        for box, box_usable, category, track_id in islice(objects, count):
+        for box, usable, category, track_id in islice(objects, count):
             if category < 0:
                 continue
-            if not box_usable:
+            if not usable:
                 mended = check(tuple(box), width, height, xml)
                 if mended is None:
                     continue
