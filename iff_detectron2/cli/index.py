@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Make the lists and write those that are not there yet."""
     from iff_detectron2.data.datasets.ilsvrc_index import LIST_MAKERS
     from iff_detectron2.data.datasets.known_figures import IMAGENET_FIGURES
-    from iff_detectron2.evaluation.prediction_files import open_atomically
+    from iff_detectron2.utils.files import open_atomically
 
     root: Path = args.root.expanduser()
     parts = args.only or [p for p in PARTS if (root / LIST_MAKERS[p][0]).is_dir()]

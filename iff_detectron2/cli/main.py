@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("synth", "index", "demo", "convert", "evaluate", "postprocess", "env")
+VERBS = ("synth", "index", "doctor", "demo", "convert", "evaluate", "postprocess", "env")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,14 +6,13 @@ import hashlib
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from iopath.common.file_io import file_lock
-from tqdm import tqdm
+
+from iff_detectron2.utils.parallel import map_blocks, split_blocks
 
 from .annotation_table import (
     AnnotationTable,
@@ -25,11 +24,8 @@ from .annotation_table import (
 )
 from .ilsvrc_xml import read_xml
 
-# Opening files gives the others time: more threads hide the latency of a network disk.
-_NUM_READERS = 4
 _BLOCK = 256  # files that are read, and known to be unchanged, together
 _CACHE_FROM = 2000  # files; fewer are read faster than anybody notices
-_PROGRESS_FROM = 2000
 _SAVE_EVERY = 20.0  # seconds of reading that an interruption can cost
 _VERSION = 1  # of what the cache holds
 
@@ -69,7 +65,7 @@ def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None)
         ValueError: a file is malformed, see `read_xml`.
     """
     if cache is None or len(paths) < _CACHE_FROM:
-        blocks = _map_blocks(_read_block, _split(paths), desc)
+        blocks = map_blocks(_read_block, split_blocks(paths, _BLOCK), desc)
         return concatenate(list(blocks))
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -92,11 +88,9 @@ def find_unreadable(paths: Sequence[str], desc: str) -> list[tuple[str, str]]:
     Returns:
         Path and reason of each file that is missing or malformed, in order.
     """
-    return [bad for block in _map_blocks(_bad_files, _split(paths), desc) for bad in block]
-
-
-def _split(paths: Sequence[str]) -> list[Sequence[str]]:
-    return [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
+    return [
+        bad for block in map_blocks(_bad_files, split_blocks(paths, _BLOCK), desc) for bad in block
+    ]
 
 
 def _read_block(paths: Sequence[str]) -> AnnotationTable:
@@ -129,34 +123,10 @@ def _stat(path: str) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _map_blocks(
-    function: Callable, blocks: Sequence[Sequence[str]], desc: str, quiet: bool = False
-) -> Iterator:
-    """`function` of every block in order, in bounded memory, with a progress bar over the files."""
-    total = sum(map(len, blocks))
-    pool = ThreadPoolExecutor(_NUM_READERS)
-    running: deque[tuple[Future, int]] = deque()
-    waiting = iter(blocks)
-    try:
-        with tqdm(total=total, desc=desc, disable=quiet or total < _PROGRESS_FROM) as progress:
-            for block in waiting:
-                running.append((pool.submit(function, block), len(block)))
-                if len(running) < 4 * _NUM_READERS:
-                    continue
-                future, size = running.popleft()
-                yield future.result()
-                progress.update(size)
-            for future, size in running:
-                yield future.result()
-                progress.update(size)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTable:
-    blocks = _split(paths)
+    blocks = split_blocks(paths, _BLOCK)
     key = _key(paths)
-    stats = list(_map_blocks(_stat_block, blocks, desc, quiet=True))
+    stats = list(map_blocks(_stat_block, blocks, desc, quiet=True))
     tables = _load(cache, key, stats)
     missing = [number for number, table in enumerate(tables) if table is None]
     if not missing:
@@ -164,7 +134,7 @@ def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTabl
     saved = time.monotonic()
     complete = False
     try:
-        reading = _map_blocks(_read_block, [blocks[number] for number in missing], desc)
+        reading = map_blocks(_read_block, [blocks[number] for number in missing], desc)
         for number, table in zip(missing, reading, strict=True):
             tables[number] = table
             if time.monotonic() - saved > _SAVE_EVERY:

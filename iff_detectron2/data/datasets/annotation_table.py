@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from iff_detectron2.utils.files import open_atomically
 
 from .ilsvrc_xml import XMLAnnotation
 
@@ -117,11 +118,9 @@ def save_table(path: Path, table: AnnotationTable, extra: Mapping[str, np.ndarra
     """
     boxes = table.boxes.astype(np.int32) if _whole(table.boxes) else table.boxes
     names = np.frombuffer(json.dumps(table.names).encode("utf-8"), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with open_atomically(path, binary=True) as stream:
         np.savez_compressed(
-            temporary,
+            stream,
             allow_pickle=False,
             sizes=table.sizes,
             counts=table.counts,
@@ -131,9 +130,6 @@ def save_table(path: Path, table: AnnotationTable, extra: Mapping[str, np.ndarra
             track_ids=table.track_ids,
             **extra,
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_table(path: Path, extra: Sequence[str]) -> tuple[AnnotationTable, dict[str, np.ndarray]]:

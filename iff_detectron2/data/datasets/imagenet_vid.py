@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..catalog import DatasetDicts, register_video_dataset
@@ -145,11 +146,12 @@ def _annotations(
     """Detectron2's annotations of each image of the table."""
     sizes = np.repeat(table.sizes, table.counts, axis=0)
     # Nearly all boxes are in order; only the others need the closer look of `check`.
-    in_order: np.ndarray = (table.boxes >= 0).all(axis=1) & (table.boxes[:, 2:] <= sizes).all(
-        axis=1
+    top_left, bottom_right = table.boxes[:, :2], table.boxes[:, 2:]
+    conditions = (
+        *(top_left >= 0, top_left < sizes),
+        *(bottom_right >= top_left, bottom_right <= sizes),
     )
-    in_order &= (table.boxes[:, 2:] >= table.boxes[:, :2]).all(axis=1)
-    in_order &= (table.boxes[:, :2] < sizes).all(axis=1)
+    in_order = np.logical_and.reduce(np.concatenate(conditions, axis=1), axis=1)
     objects = zip(
         table.boxes.tolist(),
         in_order.tolist(),
@@ -272,8 +274,16 @@ def register_imagenet_vid(
         )
     classes = IMAGENET_VID_CLASSES if classes is None else dict(classes)
 
+    def folder() -> Path:
+        return root() if callable(root) else Path(root).expanduser()
+
     def load() -> tuple[DatasetDicts, FrameIndex]:
-        folder = root() if callable(root) else Path(root).expanduser()
-        return load_imagenet_vid(name, folder, image_set, classes, list_form)
+        return load_imagenet_vid(name, folder(), image_set, classes, list_form)
+
+    def annotation_files() -> list[str]:
+        path = folder() / "ImageSets" / f"{image_set}.txt"
+        return _read_list(folder(), path, list_form or guess_list_form(path)).xmls
 
     register_video_dataset(name, load, list(classes.values()))
+    # For `iff-detectron2 doctor`: which figures hold, and which files to look at if reading fails.
+    MetadataCatalog.get(name).set(image_set=image_set, annotation_files=annotation_files)

@@ -1,0 +1,54 @@
+"""`iff-detectron2 doctor`: check a dataset on disk."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+HELP = "check a dataset on disk: files, frame numbers, boxes, classes, tracks, known counts"
+
+DESCRIPTION = """Check a dataset on disk and print one page of findings.
+
+  iff-detectron2 doctor imagenet_vid_val
+  iff-detectron2 doctor my_val=mot_challenge:path/to/sequence@401-500
+
+Exit code: 0 clean, 1 problems found, 2 the dataset cannot be read.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="a registered dataset, or NAME=FORMAT:PATH[@PART] as in DATASETS.REGISTER",
+    )
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="decode every frame, neighbours too; default: headers, and JPEGs without their end",
+    )
+    parser.add_argument("--strict", action="store_true", help="notes count as findings too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the dataset, print what was found, and return 0, 1 or 2."""
+    from iff_detectron2.data import register_from_specs
+    from iff_detectron2.evaluation.doctor import Report, examine, format_report
+
+    name = args.dataset.partition("=")[0]
+    try:
+        if "=" in args.dataset:
+            register_from_specs([args.dataset])
+    except ValueError as error:
+        report = Report(name, unreadable=str(error))
+    else:
+        report = examine(name, args.decode)
+    if args.json:
+        print(json.dumps(report.to_json(args.strict), indent=2))
+    else:
+        print(format_report(report))
+    return report.exit_code(args.strict)

@@ -1,0 +1,58 @@
+"""The verb `doctor`: exit codes and JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from iff_detectron2.cli.main import main
+
+pytestmark = pytest.mark.usefixtures("clean_catalogs")
+
+
+@pytest.fixture
+def spec(tiny_vid) -> str:
+    root = tiny_vid(lengths=(4,))
+    return f"mine=imagenet_vid:{root}@VID_val_videos"
+
+
+def test_clean_but_for_notes(spec, capsys) -> None:
+    assert main(["doctor", spec]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Dataset mine\n")
+    assert "[classes] classes without a box (29)" in out
+    assert "No problem found." in out
+
+
+def test_problems_as_json(spec, tiny_vid, capsys) -> None:
+    (tiny_vid.root / "Data/VID/train/video_0/000001.JPEG").unlink()
+    assert main(["doctor", spec, "--json", "--decode"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["exit_code"] == 1
+    assert report["dataset"] == "mine"
+    (found,) = [f for f in report["findings"] if f["check"] == "files"]
+    assert found["level"] == "problem"
+    assert found["examples"] == [f"{tiny_vid.root}/Data/VID/train/video_0/000001.JPEG"]
+
+
+def test_strict_counts_notes(mot_sequence) -> None:
+    folder = mot_sequence(lines=[mot_sequence.line(frame) for frame in (1, 2, 4, 5)])
+    spec = f"mine=mot_challenge:{folder}"
+    assert main(["doctor", spec]) == 0
+    assert main(["doctor", spec, "--strict"]) == 0  # frame 3 is not annotated: no gap
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        ("nothing_of_that_name", "it is not registered"),
+        ("mine=no_such_format:x", "cannot read the dataset"),
+        ("mine=mot_challenge:/nowhere", "does not exist"),
+    ],
+)
+def test_what_cannot_be_read(dataset: str, text: str, capsys) -> None:
+    assert main(["doctor", dataset, "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert text in report["unreadable"]
+    assert report["exit_code"] == 2
