@@ -74,14 +74,25 @@ def build_postprocess(cfg: CfgNode) -> SeqNMSPostprocess | None:
     """Make the post-processing that TEST.VIDEO.POSTPROCESS names, None if it is empty.
 
     Raises:
-        ValueError: for an unknown name, or if plain Seq-NMS would get boxes that per-frame NMS or a
-            limit a frame has thinned out already (vid_protocol, Seq-NMS).
+        ValueError: as `check_postprocess`.
         ImportError: if numba is missing.
     """
-    name = cfg.TEST.VIDEO.POSTPROCESS
-    if not name:
+    check_postprocess(cfg)
+    if not cfg.TEST.VIDEO.POSTPROCESS:
         return None
-    if name not in VARIANTS:
+    load_compiled()
+    return SeqNMSPostprocess(SeqNMSOptions(cfg.TEST.VIDEO.POSTPROCESS))
+
+
+def check_postprocess(cfg: CfgNode) -> None:
+    """Look whether TEST.VIDEO.POSTPROCESS goes with the rest of a config.
+
+    Raises:
+        ValueError: for an unknown name, or if plain Seq-NMS would get boxes that per-frame NMS or a
+            limit a frame has thinned out already (vid_protocol, Seq-NMS).
+    """
+    name = cfg.TEST.VIDEO.POSTPROCESS
+    if name and name not in VARIANTS:
         raise ValueError(
             f"TEST.VIDEO.POSTPROCESS is {name!r}; choose one of {', '.join(VARIANTS)}, or leave it "
             "empty"
@@ -99,8 +110,6 @@ def build_postprocess(cfg: CfgNode) -> SeqNMSPostprocess | None:
                 "TEST.VIDEO.POSTPROCESS seq_nms wants all boxes of a frame, without NMS and "
                 f"without a limit: {'; '.join(wrong)}. (seq_nms_plus does NMS first.)"
             )
-    load_compiled()
-    return SeqNMSPostprocess(SeqNMSOptions(name))
 
 
 def _value(cfg: CfgNode, key: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -215,7 +215,7 @@ def _count(video: _RescoredVideo, result: RescoredFile) -> None:
     result.num_tracks += int(video.track_ids.max(initial=0))
 
 
-def _write(stream: TextIO, video: _RescoredVideo, is_first: bool) -> None:
+def _write(stream: IO[str], video: _RescoredVideo, is_first: bool) -> None:
     separator = "\n" if is_first else ",\n"
     for number, (x1, y1, x2, y2), score, category_id, track_id in zip(
         video.frame_numbers.tolist(),

@@ -14,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import register_from_specs
 
-from .postprocess import build_postprocess
+from .postprocess import check_postprocess
 
 
 def load_config(
@@ -46,7 +46,7 @@ def load_config(
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
-    build_postprocess(cfg)  # what is wrong with it is better known before training than after
+    check_postprocess(cfg)  # what is wrong with it is better known before training than after
     register_from_specs(cfg.DATASETS.REGISTER)
     return cfg
 

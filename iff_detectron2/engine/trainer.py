@@ -38,6 +38,7 @@ class VideoTrainer(DefaultTrainer):
         # Not the parent's constructor: it binds DDP to a GPU and loads checkpoints unchecked.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        build_postprocess(cfg)  # what is missing for it is better known now than after training
         parts = self.parts_of_a_step(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)

@@ -9,8 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Kept on disk after the first use. No check for a division by zero: no box is without pixels.
-compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+def compiled(function):
+    """Compile on the first call, and keep the result on disk for the next process.
+
+    Divisions are not checked for zero: no box is without pixels.
+    """
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written to
+        return njit(nogil=True, error_model="numpy")(function)
+
 
 # States of a row.
 FREE = 0  # takes part in the next round

@@ -173,8 +173,10 @@ def test_configs_that_do_not_fit_are_refused_before_training(opts, message):
 def test_missing_numba_is_told_before_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "iff_detectron2.postprocessing.compiled", raising=False)
-    with pytest.raises(ImportError, match="needs numba"):
-        tiny_cfg("TEST.VIDEO.POSTPROCESS", "seq_nms_plus")
+    cfg = tiny_cfg("TEST.VIDEO.POSTPROCESS", "seq_nms_plus")
+    for start in (VideoTrainer, lambda cfg: VideoTrainer.build_evaluator(cfg, "any")):
+        with pytest.raises(ImportError, match="needs numba"):
+            start(cfg)
 
 
 def test_datasets_that_do_not_fit_are_refused_before_inference(dataset, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -264,6 +266,16 @@ def test_wrong_arguments_are_named():
         seq_nms_arrays(frames[1:], boxes, scores, classes)
     with pytest.raises(ValueError, match="frames must be integers from 0, got int64 -1"):
         seq_nms_arrays(frames - 1, boxes, scores, classes)
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm():
+    code = "from iff_detectron2.postprocessing import compiled; print(compiled.compiled.__doc__)"
+    # The one locator left looks for a notebook and finds none.
+    environment = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "IPythonCacheLocator"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_missing_numba_is_explained(monkeypatch):
