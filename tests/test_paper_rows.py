@@ -161,6 +161,9 @@ def test_rpn(built):
     assert rpn.pre_nms_topk == {True: 6000, False: 6000}
     assert rpn.post_nms_topk == {True: 300, False: 300}
     assert rpn.nms_thresh == 0.7
+    assert rpn.anchor_boundary_thresh == 0
+    assert rpn.box2box_transform.weights == (10.0, 10.0, 2.5, 2.5)  # 1 / 0.1, 1 / 0.4
+    assert (rpn.box_reg_loss_type, rpn.smooth_l1_beta) == ("smooth_l1", pytest.approx(1 / 9))
     assert (rpn.batch_size_per_image, rpn.positive_fraction) == (256, 0.5)
     assert rpn.anchor_matcher.thresholds[1:-1] == [0.3, 0.7]
     assert rpn.anchor_matcher.labels == [0, -1, 1]
@@ -184,6 +187,7 @@ def test_rfcn_head(built):
     }
     assert (predictor.pooler_resolution, predictor.spatial_scale) == (7, 1 / 16)
     assert predictor.box2box_transform.weights == (10.0, 10.0, 5.0, 5.0)  # 1 / 0.1, 1 / 0.2
+    assert (predictor.box_reg_loss_type, predictor.smooth_l1_beta) == ("smooth_l1", 1.0)
     assert heads.ohem_topk == 128
     assert heads.proposal_append_gt
     assert heads.proposal_matcher.thresholds[1:-1] == [0.5]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -88,6 +90,46 @@ def test_layers_of_the_paper():
     assert tuple(predictor.bbox_pred.weight.shape) == (49 * 4, 16, 1, 1)
     assert predictor.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert model.proposal_generator.rpn_head.objectness_logits.out_channels == 9
+
+
+def test_new_layers_start_small():
+    """N(0, 0.01) and no bias, in the heads and in the RPN."""
+    torch.manual_seed(0)
+    shape = ShapeSpec(channels=512, stride=16)
+    cfg = tiny_cfg("MODEL.RFCN.POOLER_RESOLUTION", 7, "MODEL.ROI_HEADS.NUM_CLASSES", 30)
+    modules = (RFCNOutputLayers(cfg, shape), RFCNRPNHead(in_channels=1024, num_anchors=9))
+    layers = [m for module in modules for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(layers) == 4
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.05)
+        assert abs(layer.weight.mean().item()) < 1e-3
+        assert not layer.bias.any()
+
+
+def test_box_targets_are_in_standard_deviations():
+    """A box of 20 by 10 whose object lies 2 to the right, 1 down and is as wide, half as high."""
+    predictor = build(tiny_cfg()).roi_heads.box_predictor
+    region, target = torch.tensor([[10.0, 10, 30, 20]]), torch.tensor([[12.0, 13.5, 32, 18.5]])
+    expected = [2 / 20 / 0.1, 1 / 10 / 0.1, 0.0, math.log(0.5) / 0.2]
+    got = predictor.box2box_transform.get_deltas(region, target)
+    assert got.flatten().tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_regions_share_equally_whatever_the_image():
+    """Losses are means over images: one with few regions counts as much as one with many."""
+    heads = make_heads(ohem_topk=0).train()
+    x = torch.randn(2, 8, 5, 6)
+    sets, labels = [proposals(6), proposals(2)], [targets(), targets()]
+    with EventStorage():
+        _, together = heads(images(2), {"reduction": x}, sets, labels)
+        alone = [
+            heads(images(), {"reduction": x[i : i + 1]}, sets[i : i + 1], labels[i : i + 1])[1]
+            for i in range(2)
+        ]
+    for name, loss in together.items():
+        mean = (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(loss, mean)
+        assert not torch.allclose(alone[0][name], alone[1][name])
 
 
 def test_scores_are_the_mean_vote_of_the_bins():
