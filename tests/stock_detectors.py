@@ -43,7 +43,7 @@ CONFIGS = {
 MAPS = {name: ["p2", "p3", "p4", "p5"] for name in CONFIGS if "fast_" in name or "semantic" in name}
 WITH_WEIGHTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 CLASSES = 5
-HEIGHT, WIDTH = 71, 97
+HEIGHT, WIDTH = 49, 65
 SMALL = [
     *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.PIXEL_STD", [57.375, 57.12, 58.395]),
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", 32, "MODEL.RESNETS.RES2_OUT_CHANNELS", 32),
@@ -106,7 +106,7 @@ def build_plain(cfg: CfgNode, seed: int = 0) -> nn.Module:
 def add_proposals(sample: dict) -> dict:
     """Adds what detectors without an RPN are given."""
     generator = torch.Generator().manual_seed(3)
-    low = torch.rand(20, 2, generator=generator) * torch.tensor([WIDTH - 40, HEIGHT - 40])
+    low = torch.rand(20, 2, generator=generator) * torch.tensor([WIDTH - 35, HEIGHT - 35])
     size = 10 + 25 * torch.rand(20, 2, generator=generator)
     proposals = Instances((HEIGHT, WIDTH))
     proposals.proposal_boxes = Boxes(torch.cat((low, low + size), dim=1))
@@ -117,7 +117,7 @@ def add_proposals(sample: dict) -> dict:
 def training_sample(clip: list[Tensor], t: int, offsets: tuple[int, ...]) -> dict:
     """A sample with ground truth of every kind that a stock detector learns from."""
     sample = add_proposals(window_sample(clip, t, offsets))
-    boxes = torch.tensor([[5.0, 8.0, 45.0, 60.0], [40.0, 20.0, 90.0, 66.0]])
+    boxes = torch.tensor([[3.0, 4.0, 28.0, 40.0], [25.0, 12.0, 60.0, 45.0]])
     instances = Instances((HEIGHT, WIDTH))
     instances.gt_boxes = Boxes(boxes)
     instances.gt_classes = torch.tensor([0, CLASSES - 1])
@@ -128,7 +128,7 @@ def training_sample(clip: list[Tensor], t: int, offsets: tuple[int, ...]) -> dic
     points = boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
     instances.gt_keypoints = Keypoints(torch.cat((points, torch.full((2, 17, 1), 2.0)), dim=2))
     sem_seg = torch.zeros(HEIGHT, WIDTH, dtype=torch.long)
-    sem_seg[8:60, 5:45] = 1
+    sem_seg[4:40, 3:28] = 1
     return {**sample, "instances": instances, "sem_seg": sem_seg}
 
 

@@ -66,7 +66,11 @@ class VideoCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if not filename.endswith(".pkl"):
-            return super()._load_file(filename)
+            try:
+                return super()._load_file(filename)
+            except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+                # From Detectron2 0.6, which reads the file without `_torch_load`.
+                raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
         data = load_pickled_arrays(filename)
         if "model" in data and "__author__" in data:
             return data

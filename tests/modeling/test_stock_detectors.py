@@ -107,6 +107,47 @@ def test_a_static_clip_with_zero_flow_gives_the_plain_output(config):
         assert_same(got, expected)
 
 
+def test_with_a_closed_gate_a_trained_detector_gives_exactly_its_old_output(config):
+    """Whatever the flow does: one new frame at a time, so that the backbone sees equal batches."""
+    cfg = stock_cfg(config, "MODEL.IFF.GATE", True, "TEST.VIDEO.CAUSAL", True)
+    plain, video = build_plain(cfg), build_video(cfg)
+    video.load_state_dict(plain.state_dict(), strict=False)
+    randomise_flow(video)
+    clip = make_video(3, HEIGHT, WIDTH)
+    expected = detect(plain, [{"image": image} for image in clip])
+    for got, old in zip(detect(video, stream(clip, (-2, -1))), expected, strict=True):
+        assert list(got) == list(old)
+        assert all(torch.equal(got[name], value) for name, value in old.items())
+    for gate in video.temporal.gates.values():
+        torch.nn.init.constant_(gate, 0.5)
+    opened = detect(video, stream(clip, (-2, -1)))[2]
+    assert any(not torch.equal(opened[name], x) for name, x in expected[2].items() if len(x) > 2)
+
+
+def test_a_frozen_detector_keeps_weights_and_statistics(config):
+    cfg = stock_cfg(config, "MODEL.IFF.FREEZE_DETECTOR", True, "MODEL.IFF.GATE", True)
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    if cfg.MODEL.RESNETS.NORM == "FrozenBN":
+        cfg.MODEL.RESNETS.NORM = "BN"
+    video = build_video(cfg).train()
+    before = {name: x.clone() for name, x in video.state_dict().items()}
+    clip = make_video(4, HEIGHT, WIDTH)
+    optimizer = torch.optim.SGD([p for p in video.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(2):  # what is behind the gate learns only once it is open
+        with EventStorage(0):
+            losses = video([training_sample(clip, 1, (-1, 2))])
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    changed = {name for name, x in video.state_dict().items() if not torch.equal(x, before[name])}
+    assert any(name.startswith("temporal.gates.") for name in changed)
+    assert any(".flow_estimator." in name for name in changed)
+    assert not [name for name in changed if not name.startswith("temporal.")]
+    assert all(
+        p.requires_grad == name.startswith("temporal.") for name, p in video.named_parameters()
+    )
+
+
 def load(checkpointer, path) -> tuple[set[str], set[str]]:
     """Loads a file and returns the names that it lacked and those that were not wanted."""
     reported = []
