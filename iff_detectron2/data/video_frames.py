@@ -14,7 +14,7 @@ import numpy as np
 from detectron2.data import detection_utils as utils
 from PIL import Image
 
-from iff_detectron2.utils.video_reader import VideoFile
+from iff_detectron2.utils.video_reader import FrameTable, VideoFile
 
 # Nothing else is opened: FFmpeg also reads lists of other files, wherever those are.
 VIDEO_SUFFIXES = (
@@ -22,6 +22,7 @@ VIDEO_SUFFIXES = (
     *(".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
 )
 _OPEN_FILES = 4
+_KNOWN_FILES = 4096
 _KEPT_BYTES = 128 << 20
 # Frames before the wanted one that are kept too: the neighbours of training are near.
 _KEPT_BEFORE = 16
@@ -81,6 +82,8 @@ class VideoFrameCache:
         self._kept_bytes = kept_bytes
         self._process = os.getpid()
         self._files: OrderedDict[str, VideoFile] = OrderedDict()
+        # What the parent learned about files while it read the dataset, its workers know too.
+        self._tables: OrderedDict[str, FrameTable] = OrderedDict()
         self._frames: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
         self._bytes = 0
 
@@ -97,7 +100,10 @@ class VideoFrameCache:
             self._process = os.getpid()
         if path not in self._files:
             check_video_name(path)
-            self._files[path] = VideoFile(path)
+            file = self._files[path] = VideoFile(path, self._tables.pop(path, None))
+            self._tables[path] = file.table
+            while len(self._tables) > _KNOWN_FILES:
+                self._tables.popitem(last=False)
             while len(self._files) > self._open_files:
                 self._files.popitem(last=False)
         self._files.move_to_end(path)

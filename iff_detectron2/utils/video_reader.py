@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,24 @@ import numpy as np
 _NEAR = 12
 # A seek that lands too late is repeated this many frames earlier.
 _STEPS_BACK = (0, 16, 64, 256)
+
+
+@dataclass
+class FrameTable:
+    """What is known about the frames of a video file before they are decoded.
+
+    Attributes:
+        times: time of each frame in microseconds.
+        keys: numbers of the key frames, ascending; empty if the file cannot be sought in.
+    """
+
+    times: array[int]
+    keys: array[int]
+
+    def find(self, time: int) -> int | None:
+        """Number of the frame of a time, in a file that can be sought in."""
+        frame = bisect_left(self.times, time)
+        return frame if frame < len(self.times) and self.times[frame] == time else None
 
 
 class VideoFile:
@@ -29,11 +50,12 @@ class VideoFile:
     Not safe to use from two threads or processes at once.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], table: FrameTable | None = None) -> None:
         """Open a file and count its frames.
 
         Args:
             path: the video file.
+            table: `table` of an earlier `VideoFile` of the same file, to spare the counting.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -44,21 +66,23 @@ class VideoFile:
             raise FileNotFoundError(f"the video {self.path} does not exist")
         self._capture = self._open()
         self._current = -1  # number of the frame that was decoded last
-        self._times, keys = self._scan_packets()
-        self._frame_of = {time: frame for frame, time in enumerate(self._times)}
-        self._keys = [self._frame_of[time] for time in keys]
-        distinct = len(self._frame_of) == len(self._times) and self._keys[:1] == [0]
-        if not (distinct and self._capture.grab() and self._time() == self._times[0]):
-            self._count_by_decoding()
+        if table is not None:
+            self.table = table
         else:
-            self._current = 0
-        if not self._times:
+            self.table = self._scan_packets()
+            times, keys = self.table.times, self.table.keys
+            distinct = all(a < b for a, b in pairwise(times)) and keys[:1] == array("q", [0])
+            if distinct and self._capture.grab() and self._time() == times[0]:
+                self._current = 0
+            else:
+                self._count_by_decoding()
+        if not self.table.times:
             raise OSError(
                 f"no frame of the video {self.path} can be decoded; is it a complete video file?"
             )
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self.table.times)
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Frame `number`, uint8 BGR [H, W, 3], upright where the file says how it was held.
@@ -81,7 +105,7 @@ class VideoFile:
         """
         self._check(number)
         frames = self._decode(number, before)
-        if frames is None and self._keys:
+        if frames is None and self.table.keys:
             # A packet without a frame, or a frame without a packet: only decoding counts right.
             self._count_by_decoding()
             self._check(number)
@@ -113,23 +137,23 @@ class VideoFile:
         """Time of the frame grabbed last, in microseconds."""
         return round((capture or self._capture).get(cv2.CAP_PROP_POS_MSEC) * 1000)
 
-    def _scan_packets(self) -> tuple[list[int], list[int]]:
-        """Times of all frames and of the key frames, ascending, without decoding."""
+    def _scan_packets(self) -> FrameTable:
+        """Times of all frames and which are key frames, without decoding."""
         packets = self._open(raw=True)
-        times, keys = [], []
+        found = []
         while packets.grab():
-            times.append(self._time(packets))
-            if packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
-                keys.append(times[-1])
+            found.append((self._time(packets), packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) != 0))
         packets.release()
-        return sorted(times), sorted(keys)
+        found.sort()
+        times = array("q", [time for time, _ in found])
+        return FrameTable(times, array("q", [n for n, (_, key) in enumerate(found) if key]))
 
     def _count_by_decoding(self) -> None:
         """Decode the whole file once for the times of its frames; from then on, no seeking."""
         self._restart()
-        self._times, self._frame_of, self._keys = [], {}, []
+        self.table = FrameTable(array("q"), array("q"))
         while self._capture.grab():
-            self._times.append(self._time())
+            self.table.times.append(self._time())
         self._restart()
 
     def _restart(self) -> None:
@@ -156,7 +180,7 @@ class VideoFile:
 
     def _advance(self) -> bool:
         """Decode the next frame; False, and back to the start, if it is not the expected one."""
-        if self._capture.grab() and self._time() == self._times[self._current + 1]:
+        if self._capture.grab() and self._time() == self.table.times[self._current + 1]:
             self._current += 1
             return True
         self._restart()
@@ -164,13 +188,14 @@ class VideoFile:
 
     def _seek(self, number: int) -> bool:
         """Go to the last key frame up to `number`, or to the start; False if that fails."""
-        key = self._keys[bisect_right(self._keys, number) - 1] if self._keys else 0
+        times, keys = self.table.times, self.table.keys
+        key = keys[bisect_right(keys, number) - 1] if keys else 0
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         for back in _STEPS_BACK if key else ():
             # OpenCV turns the number into a time with the mean frame rate, and so do we.
-            seconds = (self._times[max(key - back, 0)] - self._times[0]) / 1e6
+            seconds = (times[max(key - back, 0)] - times[0]) / 1e6
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, int(seconds * rate))
-            found = self._frame_of.get(self._time()) if self._capture.grab() else None
+            found = self.table.find(self._time()) if self._capture.grab() else None
             if found is not None and found <= key:
                 self._current = found
                 break

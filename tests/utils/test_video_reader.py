@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,14 @@ def test_seeking_is_used(video, name: str, monkeypatch) -> None:
     assert len(advanced) < 60
 
 
+def test_a_known_table_spares_the_scan(video, monkeypatch) -> None:
+    table = VideoFile(video("d.mkv")).table
+    monkeypatch.setattr(VideoFile, "_scan_packets", None)  # would fail if it was called
+    file = VideoFile(video("d.mkv"), table)
+    assert len(file) == NUM_FRAMES
+    assert [shown_number(file[number]) for number in (44, 7, 0)] == [44, 7, 0]
+
+
 def test_frames_on_the_way_are_returned(video) -> None:
     file = VideoFile(video("a.mp4"))
     frames = file.read(9, before=4)
@@ -76,6 +85,17 @@ def test_frames_on_the_way_are_returned(video) -> None:
     later = file.read(50, before=16)
     assert list(later)[-1] == 50
     assert [shown_number(frame) for frame in later.values()] == list(later)
+
+
+def test_a_phone_held_upright(video, tmp_path: Path) -> None:
+    """A quarter turn in the track header of an mp4 file: the frames come turned."""
+    content = bytearray(video("a.mp4").read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "phone.mp4").write_bytes(content)
+    file, plain = VideoFile(tmp_path / "phone.mp4"), VideoFile(video("a.mp4"))
+    for number in (40, 3):
+        np.testing.assert_array_equal(file[number], np.rot90(plain[number], -1))
 
 
 @pytest.mark.parametrize("number", [-1, NUM_FRAMES, 10**9])
@@ -122,8 +142,10 @@ def test_packets_without_frames_are_noticed(video, monkeypatch) -> None:
     scan = VideoFile._scan_packets
 
     def with_a_ghost(self):
-        times, keys = scan(self)
-        return sorted([*times, times[20] + 1]), keys
+        table = scan(self)
+        table.times.insert(21, table.times[20] + 1)
+        table.keys = type(table.keys)("q", [key + (key > 20) for key in table.keys])
+        return table
 
     monkeypatch.setattr(VideoFile, "_scan_packets", with_a_ghost)
     file = VideoFile(video("a.mp4"))

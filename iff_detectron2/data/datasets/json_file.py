@@ -25,19 +25,19 @@ class AnnotationFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            text = path.read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"the annotation file {path} does not exist; paths are seen from the working "
                 "directory"
             ) from None
         try:
-            content = json.loads(text)
+            parsed = json.loads(content)
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}); is the file cut off?") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
-        self._content = content
+        if not isinstance(parsed, dict):
+            raise ValueError(f"{path} must hold a JSON object, got {type(parsed).__name__}")
+        self._content = parsed
 
     def records(self, key: str) -> list[Record]:
         """The list `key`, each item an object.
