@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(MOTChallenge, a file a video)",
     )
     parser.add_argument(
+        "--track-score",
+        type=float,
+        default=0.0,
+        metavar="SCORE",
+        help="write tracks whose mean score is at least this (default: all)",
+    )
+    parser.add_argument(
         "--dataset",
         metavar="NAME",
         help="a registered dataset, or NAME=FORMAT:PATH[@PART] as in DATASETS.REGISTER: frames "
@@ -116,6 +123,6 @@ def run(args: argparse.Namespace) -> int:
         f"{done.num_tracks} tracks. Written to {args.out}."
     )
     if args.tracks is not None:
-        paths = write_tracks(args.tracks, done.tracks)
+        paths = write_tracks(args.tracks, [v.with_score(args.track_score) for v in done.tracks])
         print(f"Tracks written to {paths[0] if len(paths) == 1 else args.tracks}.")
     return 0

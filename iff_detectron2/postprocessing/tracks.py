@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,16 @@ class VideoTracks:
             map(np.array, zip(*rows, strict=True)) if rows else (np.empty(0),) * 5
         )
         return cls(video_id, indices, track_ids, boxes, scores, classes, class_names)
+
+    def with_score(self, least: float) -> VideoTracks:
+        """The tracks whose mean score is at least `least`, whole."""
+        _, track_of_row, lengths = np.unique(
+            self.track_ids, return_inverse=True, return_counts=True
+        )
+        means = np.bincount(track_of_row, self.scores, minlength=len(lengths)) / lengths
+        rows = means[track_of_row] >= least
+        columns = ("frames", "track_ids", "boxes", "scores", "classes")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def category(self, class_id: int) -> str:
         """Name of a class; its number where it has none."""

@@ -117,6 +117,16 @@ def test_tracks(run, tmp_path, capsys, name):
     assert sorted(got) == expected
 
 
+def test_tracks_over_a_score(run, tmp_path):
+    scores = {}
+    for least in (0.0, 0.5):
+        assert run("--tracks", tmp_path / "t.json", "--track-score", least) == 0
+        videos = json.loads((tmp_path / "t.json").read_text())["videos"]
+        scores[least] = [track["score"] for video in videos for track in video["tracks"]]
+    assert scores[0.5] == [score for score in scores[0.0] if score >= 0.5]
+    assert 0 < len(scores[0.5]) < len(scores[0.0])
+
+
 def test_dataset_names_the_classes_and_is_checked(run, tiny_vid, tmp_path, capsys, clean_catalogs):
     root = tiny_vid(lengths=tuple(VIDEOS.values()))
     spec = f"of_postprocess=imagenet_vid:{root}@VID_val_videos"

@@ -120,6 +120,14 @@ def test_from_instances_of_seq_nms(tmp_path):
     assert len(VideoTracks.from_instances("v", []).frames) == 0
 
 
+def test_tracks_over_a_score():
+    tracks = make_tracks()  # track 1 has the mean 1.0, track 2 has 0.375
+    assert tracks.with_score(0.4).track_ids.tolist() == [1]
+    assert tracks.with_score(0.375).track_ids.tolist() == [1, 2, 2]
+    assert tracks.with_score(1.1).track_ids.tolist() == []
+    assert tracks.with_score(0.4).category(1) == "dog"
+
+
 def test_wrong_tracks_are_named(tmp_path):
     with pytest.raises(ValueError, match="video 'v', frame 0: track 1 has two boxes"):
         make_tracks("v", track_ids=[1, 1, 1, 2])
