@@ -3,6 +3,7 @@
     python benchmarks/evaluation.py --scale 0.1                 # a tenth of VID val
     python benchmarks/evaluation.py                             # 176126 frames x 100 detections
     python benchmarks/evaluation.py --scale 0.01 --coco         # pycocotools on the same data
+    python benchmarks/evaluation.py --scale 0.1 --files --report  # saved files and the HTML page
 
 The data is random for a fixed seed: tracks that drift, detections around them and elsewhere.
 """
@@ -12,16 +13,27 @@ from __future__ import annotations
 import argparse
 import platform
 import resource
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from iff_detectron2.evaluation import (
     Detections,
+    EvaluationDataset,
     GroundTruth,
     evaluate_detections,
     format_result,
     motion_iou,
+    read_predictions,
+)
+from iff_detectron2.evaluation.html_report import score_run, write_report
+from iff_detectron2.evaluation.prediction_files import (
+    write_predictions_json,
+    write_predictions_text,
 )
 
 VID_VAL_FRAMES = 176_126
@@ -103,6 +115,39 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def timed(what: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function, print its times and the peak memory so far, and return its result."""
+    start, cpu_start = time.perf_counter(), time.process_time()
+    result = function(*args, **options)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    peak = peak_gib()
+    print(
+        f"{what}: {seconds:.2f} s (CPU {cpu_seconds:.2f} s), peak {peak:.2f} GiB so far", flush=True
+    )
+    return result
+
+
+def measure_files(dataset: EvaluationDataset, detections: Detections, folder: Path) -> None:
+    """Write and read both forms of saved predictions; each must give what was written."""
+    frames, ids = dataset.frames, dataset.category_ids
+    for name, write in (
+        ("predictions.json", lambda path: write_predictions_json(path, detections, frames, ids)),
+        ("predictions.txt", lambda path: write_predictions_text(path, detections, frames)),
+    ):
+        path = folder / name
+        timed(f"{name} written", write, path)
+        again = timed(f"{name} read", read_predictions, path, frames, ids)
+        error = float(np.abs(again.boxes - detections.boxes).max(initial=0))
+        print(f"  {path.stat().st_size / 2**20:.0f} MiB, largest change of a box {error:.4f} px")
+
+
+def measure_report(dataset: EvaluationDataset, detections: Detections, folder: Path) -> None:
+    """Score for, and write, the HTML report. The frames have no files: no thumbnails are drawn."""
+    run = timed("report: scored", score_run, "made up", dataset, detections)
+    path = timed("report: written", write_report, folder, dataset, [run])
+    print(f"  {path.stat().st_size / 2**20:.1f} MiB")
+
+
 def main() -> None:
     """Draw the data, evaluate it, and print times and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,6 +156,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--areas", action="store_true", help="area ranges too")
     parser.add_argument("--coco", action="store_true", help="time pycocotools on the same data")
+    parser.add_argument("--files", action="store_true", help="write and read saved predictions too")
+    parser.add_argument("--report", action="store_true", help="write the HTML report too")
     parser.add_argument("--table", action="store_true", help="print the results too")
     args = parser.parse_args()
     num_frames = max(1, round(VID_VAL_FRAMES * args.scale))
@@ -122,19 +169,32 @@ def main() -> None:
     print(f"data made: peak {peak_gib():.2f} GiB")
     print(f"motion IoU from tracks: {motion_seconds:.2f} s")
     for protocol in ("fgfa", "devkit", *(["coco"] if args.coco else [])):
-        start = time.perf_counter()
-        result = evaluate_detections(
+        result = timed(
+            protocol,
+            evaluate_detections,
             ground_truth,
             detections,
             protocol,
             area_ranges=args.areas and protocol != "coco",
             progress=True,
         )
-        seconds = time.perf_counter() - start
-        mean = result.metrics()["mAP50"]
-        print(f"{protocol}: {seconds:.2f} s, peak {peak_gib():.2f} GiB so far, mAP50 {mean:.2f}")
+        print(f"  mAP50 {result.metrics()['mAP50']:.2f}")
         if args.table:
             print(format_result(result))
+    frames = [
+        {
+            "image_id": row + 1,
+            "video_id": f"{row // VIDEO_LENGTH}",
+            "frame_index": row % VIDEO_LENGTH,
+        }
+        for row in range(num_frames)
+    ]
+    dataset = EvaluationDataset("made up", ground_truth, frames, range(NUM_CLASSES))
+    with tempfile.TemporaryDirectory() as folder:
+        if args.files:
+            measure_files(dataset, detections, Path(folder))
+        if args.report:
+            measure_report(dataset, detections, Path(folder))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class GroundTruth:
         ignored: shape [G], True for boxes that may be matched but count neither way.
         motion_iou: shape [G], in [0, 1]; None where it is not known.
         motion_note: why `motion_iou` is None.
+        sizes: shape [G, 2], width and height x2 - x1 and y2 - y1 as they were annotated, where
+            that was the form; a last bit that is rounded otherwise decides ties in `coco`.
     """
 
     num_frames: int
@@ -54,6 +56,7 @@ class GroundTruth:
     ignored: np.ndarray
     motion_iou: np.ndarray | None = None
     motion_note: str = "no motion IoU was given"
+    sizes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         what = "GroundTruth"
@@ -66,6 +69,9 @@ class GroundTruth:
         if self.motion_iou is not None:
             _set(self, "motion_iou", np.asarray(self.motion_iou, dtype=np.float64).reshape(-1))
             fields["motion_iou"] = self.motion_iou
+        if self.sizes is not None:
+            _set(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
+            fields["sizes"] = self.sizes
         _check_lengths(len(self.frames), what, **fields)
         # A box with x2 == x1 is one pixel wide in the inclusive convention of the labels.
         bad = ~np.isfinite(self.boxes).all(axis=1) | (self.boxes[:, 2:] < self.boxes[:, :2]).any(1)
@@ -103,6 +109,7 @@ class GroundTruth:
             classes=self.classes[order],
             ignored=self.ignored[order],
             motion_iou=None if self.motion_iou is None else self.motion_iou[order],
+            sizes=None if self.sizes is None else self.sizes[order],
         )
 
 
@@ -115,25 +122,25 @@ class Detections:
         boxes: shape [N, 4], XYXY in pixels; float32 is kept as it is, to save memory.
         scores: shape [N].
         classes: shape [N], 0-based.
+        sizes: shape [N, 2], width and height as they were given, as for `GroundTruth`.
     """
 
     frames: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+    sizes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _set(self, "frames", np.asarray(self.frames, dtype=np.int32).reshape(-1))
         _set(self, "boxes", _floating(self.boxes).reshape(-1, 4))
         _set(self, "scores", _floating(self.scores).reshape(-1))
         _set(self, "classes", np.asarray(self.classes, dtype=np.int32).reshape(-1))
-        _check_lengths(
-            len(self.frames),
-            "Detections",
-            boxes=self.boxes,
-            scores=self.scores,
-            classes=self.classes,
-        )
+        fields = {"boxes": self.boxes, "scores": self.scores, "classes": self.classes}
+        if self.sizes is not None:
+            _set(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
+            fields["sizes"] = self.sizes
+        _check_lengths(len(self.frames), "Detections", **fields)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -164,6 +171,7 @@ class Detections:
             boxes=self.boxes[order],
             scores=self.scores[order],
             classes=self.classes[order],
+            sizes=None if self.sizes is None else self.sizes[order],
         )
 
 

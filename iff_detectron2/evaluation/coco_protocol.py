@@ -63,7 +63,7 @@ def coco_average_precision(
 
 def ground_truth_annotations(ground_truth: GroundTruth) -> list[dict[str, object]]:
     """Return the boxes as COCO annotations; image ids are frame rows, categories 1-based."""
-    boxes = _to_xywh(ground_truth.boxes)
+    boxes = _to_xywh(ground_truth)
     return [
         {
             "id": row + 1,
@@ -87,7 +87,7 @@ def ground_truth_annotations(ground_truth: GroundTruth) -> list[dict[str, object
 
 def detection_annotations(detections: Detections) -> list[dict[str, object]]:
     """Return the detections as COCO results, with the fields that `COCO.loadRes` adds."""
-    boxes = _to_xywh(detections.boxes)
+    boxes = _to_xywh(detections)
     return [
         {
             "id": row + 1,
@@ -104,7 +104,8 @@ def detection_annotations(detections: Detections) -> list[dict[str, object]]:
     ]
 
 
-def _to_xywh(boxes: np.ndarray) -> np.ndarray:
-    boxes = np.array(boxes, dtype=np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+def _to_xywh(arrays: GroundTruth | Detections) -> np.ndarray:
+    """Boxes as COCO has them, [N, 4]; sizes to the last bit as given, which decides ties."""
+    boxes = np.array(arrays.boxes, dtype=np.float64)
+    boxes[:, 2:] = boxes[:, 2:] - boxes[:, :2] if arrays.sizes is None else arrays.sizes
     return boxes

@@ -50,7 +50,7 @@ def ground_truth_from_dicts(
                 f"{', '.join(sorted(missing))}; it needs bbox, bbox_mode and category_id."
             )
     frames = np.array([row for row, _ in pairs], dtype=np.int64)
-    boxes = _boxes_xyxy([annotation for _, annotation in pairs])
+    boxes, sizes = _boxes_and_sizes([annotation for _, annotation in pairs])
     classes = np.array([annotation["category_id"] for _, annotation in pairs], dtype=np.int64)
     _check_boxes(dataset_dicts, frames, boxes, classes, len(class_names))
 
@@ -71,18 +71,21 @@ def ground_truth_from_dicts(
         ignored=np.array([bool(a.get("iscrowd", 0)) for _, a in pairs], dtype=bool),
         motion_iou=motion,
         motion_note=note,
+        sizes=sizes,
     )
 
 
-def _boxes_xyxy(annotations: Sequence[Record]) -> np.ndarray:
-    """Return all boxes as XYXY_ABS, [G, 4], converted once a mode."""
+def _boxes_and_sizes(annotations: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Return all boxes as XYXY_ABS, [G, 4], converted once a mode, and their sizes, [G, 2]."""
     modes = np.array([int(annotation["bbox_mode"]) for annotation in annotations], dtype=np.int64)
-    boxes = np.zeros((len(annotations), 4))
+    boxes, sizes = np.zeros((len(annotations), 4)), np.zeros((len(annotations), 2))
     for mode in np.unique(modes):
         rows = np.flatnonzero(modes == mode)
         raw = np.array([annotations[row]["bbox"] for row in rows], dtype=np.float64)
         boxes[rows] = BoxMode.convert(raw, BoxMode(int(mode)), BoxMode.XYXY_ABS)
-    return boxes
+        given = mode == BoxMode.XYWH_ABS
+        sizes[rows] = raw[:, 2:] if given else boxes[rows, 2:] - boxes[rows, :2]
+    return boxes, sizes
 
 
 def _check_boxes(

@@ -51,6 +51,7 @@ class PredictionBatch:
         category_ids: shape [N], int64, as in the file.
         boxes: shape [N, 4], float64, XYXY in pixels.
         scores: shape [N], float64.
+        sizes: shape [N, 2], float64, width and height as in the file; None for text.
     """
 
     source: Source
@@ -60,6 +61,7 @@ class PredictionBatch:
     category_ids: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    sizes: np.ndarray | None = None
 
     def error(self, row: int, problem: str) -> ValueError:
         """An error that says where the detection is and what is wrong with it."""
@@ -91,6 +93,7 @@ def result_batches(results: Iterable[dict[str, Any]], name: str) -> Iterator[Pre
                 problem = f"image_id must be a number or a name, got {entry['image_id']!r:.80}"
                 raise source.error(first + row, problem)
         boxes = _numbers(source, first, part, "bbox", (4,))
+        sizes = boxes[:, 2:].copy()
         boxes[:, 2:] += boxes[:, :2]
         yield _checked(
             PredictionBatch(
@@ -101,6 +104,7 @@ def result_batches(results: Iterable[dict[str, Any]], name: str) -> Iterator[Pre
                 category_ids=_integers(source, first, part, "category_id"),
                 boxes=boxes,
                 scores=_numbers(source, first, part, "score", ()),
+                sizes=sizes,
             )
         )
 

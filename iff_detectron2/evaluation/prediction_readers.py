@@ -48,7 +48,7 @@ def read_predictions_json(
 
     Each has `image_id`, `category_id`, `bbox` (XYWH in pixels) and `score`; other fields are left
     out of account, except that `video_id` and `frame_index` must be the dataset's where they are
-    given. Values are kept as float64: 48 bytes a detection.
+    given. Values are kept as float64: 64 bytes a detection.
 
     Args:
         path: the file.
@@ -291,6 +291,7 @@ def join_batches(
     ids = np.array(category_ids, dtype=np.int64)
     by_id = np.argsort(ids)
     parts: list[tuple[np.ndarray, ...]] = []
+    sizes: list[np.ndarray] = []
     last_row = highest_row = -1
     with tqdm(desc=f"Reading {Path(name).name}", unit="det", disable=not progress) as bar:
         for batch in batches:
@@ -314,8 +315,11 @@ def join_batches(
                     raise batch.error(run.start, problem)
                 last_row, highest_row = row, max(row, highest_row)
             parts.append((rows, batch.boxes, batch.scores, place.astype(np.int32)))
+            if batch.sizes is not None:
+                sizes.append(batch.sizes)
             bar.update(len(rows))
     if not parts:
         return Detections(np.empty(0), np.empty((0, 4)), np.empty(0), np.empty(0))
     rows, boxes, scores, classes = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Detections(rows, boxes, scores, classes).sorted_by_frame()
+    all_sizes = np.concatenate(sizes) if sizes else None
+    return Detections(rows, boxes, scores, classes, all_sizes).sorted_by_frame()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
 
 from iff_detectron2.evaluation import (
     EvaluationDataset,
@@ -16,9 +18,11 @@ from iff_detectron2.evaluation import (
     load_detections,
     read_predictions_json,
 )
+from iff_detectron2.evaluation.coco_protocol import COCO_METRICS
 
 from .plain_protocol import plain_evaluate
 from .test_motion_iou import plain_motion_iou
+from .test_protocols import run_pycocotools
 from .vid_cases import CLASSES, make_dicts, noisy, nothing, run
 
 
@@ -169,3 +173,53 @@ def test_from_dicts_to_numbers_equals_the_slow_twin(register, tmp_path: Path, se
         expected = plain_evaluate(len(dicts), len(CLASSES), boxes, dets, result.range)
         expected = [float("nan") if ap is None else float(ap) for ap in expected]
         np.testing.assert_allclose(result.ap, expected, rtol=0, atol=1e-12)
+
+
+def decimal_coco(seed):
+    """COCO annotations and results on a grid of tenths with halves: IoUs tie with thresholds."""
+    generator = np.random.default_rng(seed)
+    annotations, results = [], []
+    for image_id in range(1, 31):
+        for _ in range(4):
+            x, y, w, h = (generator.integers([0, 0, 20, 20], [400, 400, 300, 300]) / 10).tolist()
+            class_id = int(generator.integers(2))
+            common = {"image_id": image_id, "category_id": class_id}
+            annotations.append(
+                {
+                    **common,
+                    "id": len(annotations) + 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": int(generator.random() < 0.1),
+                }
+            )
+            for box in ([x, y, round(w / 2, 2), h], [x, y, w, round(h * 0.75, 3)], [x, y, w, h]):
+                score = float(generator.integers(1, 30)) / 30
+                results.append({**common, "bbox": box, "score": score})
+    return annotations, results
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_equals_pycocotools_where_the_last_bit_decides(register, tmp_path, seed):
+    annotations, results = decimal_coco(seed)
+    images = [{"id": i} for i in range(1, 31)]
+    dicts = [
+        {
+            "image_id": image["id"],
+            "annotations": [
+                {**a, "bbox_mode": BoxMode.XYWH_ABS}
+                for a in annotations
+                if a["image_id"] == image["id"]
+            ],
+        }
+        for image in images
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    metrics = evaluate_detections(register(dicts), path, "coco").metrics()
+    categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    dataset = {"images": images, "categories": categories, "annotations": annotations}
+    evaluation = run_pycocotools(dataset, json.loads(path.read_text()))
+    for name, value in zip(COCO_METRICS, evaluation.stats, strict=False):
+        assert metrics[name] == pytest.approx(100 * value if value >= 0 else math.nan, nan_ok=True)
+    assert 5 < metrics["AP50"] < 95

@@ -22,7 +22,7 @@ def chunk(monkeypatch):
     return lambda size: monkeypatch.setattr(json_stream, "CHUNK_CHARACTERS", size)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(LISTS, st.sampled_from([None, 1]), st.booleans(), st.sampled_from([1, 3, 50, 1 << 20]))
 def test_reads_what_json_reads(tmp_path_factory, values, indent, ascii_only, size):
     path = tmp_path_factory.mktemp("json") / "list.json"
