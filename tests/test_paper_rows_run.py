@@ -2,15 +2,13 @@
 
 import json
 import math
-import runpy
 
 import pytest
 import torch
-from detectron2.engine import default_argument_parser
 from test_paper_rows import ROWS
-from toy_models import CONFIGS, ROOT
+from toy_models import CONFIGS
 
-from iff_detectron2.engine import VideoTrainer, load_config
+from iff_detectron2.engine import VideoTrainer, launch_from_command_line, load_config
 
 pytestmark = pytest.mark.slow
 
@@ -37,13 +35,8 @@ def imagenet(tiny_vid, monkeypatch):
     return root
 
 
-@pytest.fixture(scope="module")
-def main():
-    return runpy.run_path(str(ROOT / "train_net.py"))["main"]
-
-
 @pytest.mark.parametrize("name", [*ROWS, "iff_net_C_R_101_vid_only"])
-def test_two_steps_and_an_evaluation(name, imagenet, main, tmp_path):
+def test_two_steps_and_an_evaluation(name, imagenet, tmp_path):
     row = ROWS.get(name, ROWS["iff_net_C_R_101"])
     config = str(CONFIGS / "ImageNetVID" / f"{name}.yaml")
     weights = tmp_path / "weights.pth"
@@ -51,8 +44,7 @@ def test_two_steps_and_an_evaluation(name, imagenet, main, tmp_path):
     torch.save({"model": start.state_dict()}, weights)
     output = tmp_path / "output"
     opts = [*SMALL, "MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(output)]
-    args = default_argument_parser().parse_args(["--config-file", config, *opts])
-    main(args)
+    launch_from_command_line(argv=["--config-file", config, *opts])
     saved = json.loads((output / "inference/imagenet_vid_val/results.json").read_text())
     assert saved["num_frames"] == 12
     assert {"mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast"} <= set(saved["bbox"])

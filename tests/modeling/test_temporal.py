@@ -186,6 +186,11 @@ def test_unknown_feature_names_the_key():
         (("MODEL.IFF.TRL.ENABLED", False), False),
         (("MODEL.IFF.FLOW.NAME", "BasicIFF"), True),
         (("MODEL.IFF.AGGREGATOR", "AverageAggregator"), False),
+        (("MODEL.IFF.AGGREGATOR", "OffsetAwareAggregator"), True),
+        (("MODEL.IFF.TRL.NAME", "ContextResidualLoss"), True),
+        (("MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING", False), True),
+        (("MODEL.IFF.FLOW.NAME", "FlowNetS"), True),
+        (("MODEL.DILATED_RESNET.DEFORM_BLOCKS", "[0,0,1,1]"), True),
     ],
 )
 def test_every_choice_of_the_config_trains_and_streams(opts, has_trl):
