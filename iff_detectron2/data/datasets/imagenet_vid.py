@@ -106,8 +106,9 @@ def _read_list(root: Path, path: Path, form: ListForm) -> _Listing:
     for video, length, frame, image_id in rows:
         if video not in videos:
             videos[video] = NumberedFrames(f"{data}/{video}", range(length))
-        listing.images.append(videos[video][frame])
-        listing.xmls.append(f"{xmls}/{video}/{frame:06d}.xml")
+        stem = f"{video}/{frame:06d}"  # as NumberedFrames writes it, which takes thrice as long
+        listing.images.append(f"{data}/{stem}.JPEG")
+        listing.xmls.append(f"{xmls}/{stem}.xml")
         listing.fields.append(
             {
                 "image_id": image_id,
