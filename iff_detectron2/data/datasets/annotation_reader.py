@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -67,19 +68,18 @@ def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None)
     if cache is None or len(paths) < _CACHE_FROM:
         blocks = map_blocks(_read_block, split_blocks(paths, _BLOCK), desc)
         return concatenate(list(blocks))
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(str(cache)):
-            return _read_cached(paths, desc, cache)
-    except PermissionError as error:
-        if error.filename is None or not str(error.filename).startswith(str(cache.parent)):
-            raise
-        _logger.warning(
-            "%s cannot be written, so nothing is cached; name another folder by "
-            "IFF_DETECTRON2_CACHE",
-            cache.parent,
-        )
-        return read_annotations(paths, desc)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(str(cache)))
+        except OSError as error:
+            _logger.warning(
+                "nothing is cached, as %s cannot be written (%s); name another folder by "
+                "IFF_DETECTRON2_CACHE",
+                cache.parent,
+                error.strerror,
+            )
+            return read_annotations(paths, desc)
+        return _read_cached(paths, desc, cache)
 
 
 def find_unreadable(paths: Sequence[str], desc: str) -> list[tuple[str, str]]:
@@ -143,7 +143,7 @@ def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTabl
         complete = True
     finally:
         result = _save(cache, key, stats, tables)
-        if not complete:
+        if not complete and cache.is_file():
             _logger.warning("%s holds what was read so far; the next start goes on there", cache)
     return result
 
@@ -208,5 +208,8 @@ def _save(
         ]
     )
     done = np.array([known is not None for known in tables])
-    save_table(cache, table, {"key": key, "done": done, "stats": np.concatenate(stats)})
+    try:
+        save_table(cache, table, {"key": key, "done": done, "stats": np.concatenate(stats)})
+    except OSError as error:  # a full disk; the annotations are there all the same
+        _logger.warning("%s cannot be written: %s", cache, error.strerror)
     return table

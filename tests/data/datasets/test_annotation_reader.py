@@ -18,13 +18,14 @@ from iff_detectron2.data.datasets.annotation_reader import (
 from iff_detectron2.data.datasets.annotation_table import AnnotationTable, load_table
 from iff_detectron2.data.datasets.ilsvrc_xml import read_xml
 
-NUM_FILES = 700  # three blocks
+NUM_FILES, BLOCK = 45, 16  # three blocks
 
 
 @pytest.fixture
 def files(tmp_path: Path, tiny_vid, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Annotation files with 0 to 2 objects; few enough to be quick, and yet cached."""
     monkeypatch.setattr(annotation_reader, "_CACHE_FROM", 10)
+    monkeypatch.setattr(annotation_reader, "_BLOCK", BLOCK)
     paths = []
     for k in range(NUM_FILES):
         objects = [
@@ -82,7 +83,7 @@ def test_table_equals_the_files(files, cache, reads) -> None:
     assert len(reads) == 2 * NUM_FILES
     check(read_annotations(files, "reading", cache), files)
     assert len(reads) == 2 * NUM_FILES  # the last one came from the cache
-    assert cache.stat().st_size < 20 * NUM_FILES  # "compact": the files take 200 to 400 bytes each
+    assert cache.stat().st_size < sum(Path(path).stat().st_size for path in files) / 2
 
 
 def test_no_files() -> None:
@@ -92,10 +93,10 @@ def test_no_files() -> None:
 def test_changed_files_are_read_anew(files, cache, reads, tiny_vid, caplog) -> None:
     read_annotations(files, "reading", cache)
     reads.clear()
-    tiny_vid.write_xml(Path(files[300]), (9, 9), [])
+    tiny_vid.write_xml(Path(files[20]), (9, 9), [])
     with caplog.at_level(logging.WARNING):
         check(read_annotations(files, "reading", cache), files)
-    assert reads == files[256:512]  # the block of the file
+    assert reads == files[BLOCK : 2 * BLOCK]  # the block of the file
     assert "annotation files changed since" in caplog.text
     reads.clear()
     check(read_annotations(files, "reading", cache), files)
@@ -156,7 +157,7 @@ def test_cache_of_another_list_is_made_anew_with_a_message(files, cache, reads, 
 
 @pytest.mark.parametrize("what", ["interrupted", "malformed", "missing"])
 def test_what_was_read_is_not_lost(files, cache, reads, monkeypatch, what, caplog) -> None:
-    bad = Path(files[600])
+    bad = Path(files[40])
     content = bad.read_text()
     expected: type[BaseException] = KeyboardInterrupt
     if what == "malformed":
@@ -169,7 +170,7 @@ def test_what_was_read_is_not_lost(files, cache, reads, monkeypatch, what, caplo
         counting = annotation_reader.read_xml
 
         def interrupt(path):
-            if path == files[600]:
+            if path == files[40]:
                 raise KeyboardInterrupt
             return counting(path)
 
@@ -184,26 +185,29 @@ def test_what_was_read_is_not_lost(files, cache, reads, monkeypatch, what, caplo
     bad.write_text(content)
     reads.clear()
     check(read_annotations(files, "reading", cache), files)
-    assert reads == files[512:]  # the two blocks before the bad one were kept
+    assert reads == files[2 * BLOCK :]  # the two blocks before the bad one were kept
 
 
-def test_unwritable_cache_folder_is_no_obstacle(files, tmp_path, monkeypatch, caplog) -> None:
-    folder = tmp_path / "locked"
-    folder.mkdir()
-
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", f"{path}.lock")
-
-    monkeypatch.setattr(annotation_reader, "file_lock", refuse)  # root may write anywhere
-    check(read_annotations(files, "reading", folder / "list.npz"), files)
+def test_unwritable_cache_folder_is_no_obstacle(files, tmp_path, caplog) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    check(read_annotations(files, "reading", tmp_path / "file/list.npz"), files)
     assert "IFF_DETECTRON2_CACHE" in caplog.text
+
+
+def test_full_disk_is_no_obstacle(files, cache, monkeypatch, caplog) -> None:
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(annotation_reader, "save_table", refuse)
+    check(read_annotations(files, "reading", cache), files)
+    assert "list.npz cannot be written: No space left on device" in caplog.text
 
 
 def test_unreadable_files_are_found_all(files) -> None:
     Path(files[3]).write_text("")
-    Path(files[650]).unlink()
+    Path(files[44]).unlink()
     bad = find_unreadable(files, "reading")
-    assert [path for path, _ in bad] == [files[3], files[650]]
+    assert [path for path, _ in bad] == [files[3], files[44]]
     assert "not well-formed XML" in bad[0][1]
     assert "does not exist" in bad[1][1]
 
