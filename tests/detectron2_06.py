@@ -71,8 +71,10 @@ def download(folder: Path) -> None:
         # To say what is in the archive, pip asks its setup.py, which imports torch.
         _pip([*pip, "install", "-q", "--target", str(tools), "setuptools>=70.1,<82", "wheel"])
         _pip(
-            [*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary=:all:"]
-            + ["--require-hashes", "-r", str(requirements), "-d", tmp],
+            [
+                *(*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary=:all:"),
+                *("--require-hashes", "-r", str(requirements), "-d", tmp),
+            ],
             PYTHONPATH=str(tools),
         )
         (archive,) = Path(tmp).glob("*.tar.gz")

@@ -28,6 +28,8 @@ class AlignmentLossHook(HookBase):
         if warmup_iters < 0:
             raise ValueError(f"MODEL.IFF.TRL.WARMUP_ITERS must not be negative, got {warmup_iters}")
         self.warmup_iters = warmup_iters
+        # Set when training starts; it may end before that, where another hook fails.
+        self._losses: list[tuple[AlignmentLoss, float]] = []
 
     def before_train(self) -> None:
         self._losses = [(loss, loss.weight) for loss in _alignment_losses(self.trainer.model)]

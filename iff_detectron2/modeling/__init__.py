@@ -6,6 +6,7 @@ from .aggregation import (
     Aggregator,
     Alignment,
     AverageAggregator,
+    Embedding,
     FlowGuidedAggregator,
     build_aggregator,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "BasicIFF",
     "ContextResidualLoss",
     "DeformableAggregator",
+    "Embedding",
     "FlowEstimator",
     "FlowGuidedAggregator",
     "FlowNetS",

@@ -1,12 +1,21 @@
+import copy
+
 import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.structures import ImageList
 from torch import nn
 from toy_models import build, make_video, tiny_cfg, window_sample
 
 from iff_detectron2 import add_iff_config
-from iff_detectron2.modeling import VideoRetinaNet, make_video_arch
+from iff_detectron2.modeling import (
+    AverageAggregator,
+    TemporalAggregation,
+    VideoRetinaNet,
+    make_video_arch,
+)
+from iff_detectron2.structures import TemporalWindow
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,90 @@ def test_a_class_without_the_seam_is_refused():
 
     with pytest.raises(TypeError, match="Plain cannot be made a video detector"):
         make_video_arch(Plain)
+
+
+@pytest.fixture
+def unregister():
+    """Takes out the classes that a test registers."""
+    before = set(META_ARCH_REGISTRY._obj_map)
+    yield
+    for name in set(META_ARCH_REGISTRY._obj_map) - before:
+        del META_ARCH_REGISTRY._obj_map[name]
+
+
+class Inline(nn.Module):
+    """A third party's class: it normalises in `forward` and cannot be built from a config."""
+
+    def __init__(self, *, backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("pixel_mean", torch.full((3, 1, 1), 100.0))
+        self.register_buffer("pixel_std", torch.full((3, 1, 1), 50.0))
+
+    def forward(self, batched_inputs):
+        images = [(x["image"] - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        images = ImageList.from_tensors(images, 8)
+        features = self.backbone(images.tensor)["map"]
+        assert len(features) == len(batched_inputs)
+        return [{"map": x, "size": s} for x, s in zip(features, images.image_sizes, strict=True)]
+
+
+class Backbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 8, stride=8)
+
+    def forward(self, images):
+        return {"map": self.conv(images)}
+
+
+def temporal(num_refs=2) -> TemporalAggregation:
+    return TemporalAggregation(
+        aggregators={"map": AverageAggregator()}, window=TemporalWindow(num_refs)
+    )
+
+
+def test_a_detector_that_normalises_inside_forward(unregister):
+    torch.manual_seed(0)
+    cls = make_video_arch(Inline)
+    assert META_ARCH_REGISTRY.get("VideoInline") is cls
+    video = cls(backbone=Backbone(), temporal=temporal()).eval()
+    plain = Inline(backbone=video.backbone)  # its backbone carries the hooks, which then rest
+    clip = make_video(3, 21, 30)
+    with torch.no_grad():
+        alone = [plain([{"image": image}])[0]["map"] for image in clip]
+        for t in range(3):  # the last window brings no new frame
+            (got,) = video([window_sample(clip, t, (-1, 1), streaming_from=max(t - 1, 0))])
+            window = [max(t - 1, 0), t, min(t + 1, 2)]
+            torch.testing.assert_close(got["map"], torch.stack([alone[i] for i in window]).mean(0))
+            assert tuple(got["size"]) == (21, 30)
+        # Frames of different sizes are padded to one batch.
+        small = make_video(1, 13, 17)[0]
+        got = video([{"image": clip[0]}, {"image": small}])
+        torch.testing.assert_close(got[0]["map"], alone[0])
+        assert tuple(got[1]["size"]) == (13, 17)
+
+
+def test_a_copy_of_such_a_detector_is_on_its_own(unregister):
+    video = make_video_arch(Inline)(backbone=Backbone(), temporal=temporal(0)).eval()
+    other = copy.deepcopy(video)
+    with torch.no_grad():
+        for parameter in video.parameters():
+            parameter.zero_()
+        sample = {"image": make_video(1, 16, 16)[0]}
+        assert other([sample])[0]["map"].abs().max() > 0
+        assert video([sample])[0]["map"].abs().max() == 0
+
+
+@pytest.mark.parametrize("missing", ["backbone", "pixel_mean", "pixel_std"])
+def test_what_is_missing_is_named_when_it_is_built(unregister, missing):
+    class Bare(Inline):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            delattr(self, missing)
+
+    with pytest.raises(TypeError, match=f"Bare cannot be made a video detector: no {missing}"):
+        make_video_arch(Bare)(backbone=Backbone(), temporal=temporal())
 
 
 def test_registered_name():
