@@ -119,7 +119,7 @@ def seq_nms_arrays(
         progress: show a progress bar.
 
     Returns:
-        The rows that stay, in any order of the input, with their new scores and tracks.
+        The rows that stay, with their new scores and tracks; the input may be in any order.
 
     Raises:
         ValueError: lengths that differ, or a detection that cannot be used, with its place.
@@ -128,7 +128,7 @@ def seq_nms_arrays(
     rescore_video = load_compiled()
     options = options or SeqNMSOptions()
     frames, classes = _integers(frames, "frames"), _integers(classes, "classes")
-    boxes, scores = np.asarray(boxes).reshape(-1, 4), np.asarray(scores).reshape(-1)
+    boxes, scores = _floats(boxes).reshape(-1, 4), _floats(scores).reshape(-1)
     videos = np.zeros(len(frames), np.int64) if videos is None else _integers(videos, "videos")
     _check(frames, boxes, scores, classes, videos, describe)
 
@@ -249,6 +249,11 @@ def load_compiled() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 def _join(nothing: np.ndarray, tensors: Iterable[torch.Tensor]) -> np.ndarray:
     return np.concatenate([nothing, *(tensor.detach().cpu().numpy() for tensor in tensors)])
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
 
 
 def _integers(values: np.ndarray, name: str) -> np.ndarray:

@@ -249,6 +249,15 @@ def test_unusable_detections_are_named(box, score, message):
         seq_nms(video)
 
 
+def test_scores_and_boxes_may_be_integers():
+    frames, boxes, _, classes = to_arrays(random_video(3, levels=1))
+    scores = np.arange(len(frames), dtype=np.uint8) % 2
+    expected = seq_nms_arrays(frames, boxes, scores.astype(float), classes)
+    got = seq_nms_arrays(frames.tolist(), boxes.astype(np.int32), scores, classes.astype(np.uint8))
+    for name in ("rows", "scores", "track_ids"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="frame 1 of 2 is missing"):
         seq_nms([make_instances(), None])
