@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,8 +22,8 @@ _CHUNK = 512
 
 
 def warp_and_aggregate(
-    features: Tensor,
-    embeddings: Tensor,
+    features: Tensor | Sequence[Tensor],
+    embeddings: Tensor | Sequence[Tensor],
     flow: Tensor,
     key_embedding: Tensor,
     key_features: Tensor | None = None,
@@ -37,8 +39,10 @@ def warp_and_aggregate(
     (`warp_and_aggregate_reference`). Channels-last input is the fast case.
 
     Args:
-        features: neighbours' features [T, C, H, W]. T may be 0 if the key takes part.
-        embeddings: neighbours' embeddings [T, E, H, W].
+        features: neighbours' features [T, C, H, W], or in parts that make this in order, such as
+            T frames of [1, C, H, W], which need not be copied together then. T may be 0 if the
+            key takes part.
+        embeddings: neighbours' embeddings [T, E, H, W], or in the same parts.
         flow: displacements [T, 2, H, W] in cells; channel 0 is dx, channel 1 is dy.
         key_embedding: [1, E, H, W].
         key_features: [1, C, H, W], or None to fuse the neighbours alone.
@@ -51,12 +55,15 @@ def warp_and_aggregate(
         TypeError: an input is no floating-point tensor.
         ValueError: shapes or devices do not agree, or there is nothing to fuse.
     """
+    features = [features] if isinstance(features, Tensor) else list(features)
+    embeddings = [embeddings] if isinstance(embeddings, Tensor) else list(embeddings)
     _check(features, embeddings, flow, key_embedding, key_features)
-    inputs = (features, embeddings, flow, key_embedding, key_features)
+    inputs = (*features, *embeddings, flow, key_embedding, key_features)
     wants_grad = any(x is not None and x.requires_grad for x in inputs)
     if torch.is_grad_enabled() and wants_grad:
-        return warp_and_aggregate_reference(*inputs)
-    return _aggregate(*inputs)
+        stacked = torch.cat(features), torch.cat(embeddings)
+        return warp_and_aggregate_reference(*stacked, flow, key_embedding, key_features)
+    return _aggregate(features, embeddings, flow, key_embedding, key_features)
 
 
 def warp_and_aggregate_reference(
@@ -80,44 +87,46 @@ def warp_and_aggregate_reference(
 
 
 def _check(
-    features: Tensor,
-    embeddings: Tensor,
+    features: Sequence[Tensor],
+    embeddings: Sequence[Tensor],
     flow: Tensor,
     key_embedding: Tensor,
     key_features: Tensor | None,
 ) -> None:
-    named = {
-        "features": features,
-        "embeddings": embeddings,
-        "flow": flow,
-        "key_embedding": key_embedding,
-    }
+    named = [("features", x) for x in features]
+    named += [("embeddings", x) for x in embeddings]
+    named += [("flow", flow), ("key_embedding", key_embedding)]
     if key_features is not None:
-        named["key_features"] = key_features
-    for name, x in named.items():
+        named.append(("key_features", key_features))
+    if not features:
+        raise ValueError("features must have at least one part, which may be empty; got none.")
+    for name, x in named:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"{name} must be a floating-point tensor, got {kind}.")
         if x.dim() != 4:
             raise ValueError(f"{name} must have four dimensions, got {tuple(x.shape)}.")
-        if x.device != features.device:
-            raise ValueError(f"{name} must be on {features.device}, got {x.device}.")
-    count, channels, height, width = features.shape
-    embedded = embeddings.shape[1]
-    expected = {
-        "embeddings": (count, embedded, height, width),
-        "flow": (count, 2, height, width),
-        "key_embedding": (1, embedded, height, width),
-        "key_features": (1, channels, height, width),
-    }
-    for name, shape in expected.items():
-        if name in named and tuple(named[name].shape) != shape:
+        if x.device != features[0].device:
+            raise ValueError(f"{name} must be on {features[0].device}, got {x.device}.")
+    sizes = [x.shape[0] for x in features]
+    if len(embeddings) != len(sizes):
+        raise ValueError(f"embeddings must have {len(sizes)} parts, got {len(embeddings)}.")
+    count, (channels, height, width) = sum(sizes), features[0].shape[1:]
+    embedded = embeddings[0].shape[1]
+    expected = [(size, channels, height, width) for size in sizes]
+    expected += [(size, embedded, height, width) for size in sizes]
+    expected += [(count, 2, height, width), (1, embedded, height, width)]
+    expected += [(1, channels, height, width)] if key_features is not None else []
+    for (name, x), shape in zip(named, expected, strict=True):
+        if tuple(x.shape) != shape:
             raise ValueError(
-                f"{name} must have shape {shape} for features {tuple(features.shape)} and "
-                f"embeddings {tuple(embeddings.shape)}, got {tuple(named[name].shape)}."
+                f"{name} must have shape {shape} for features {tuple(features[0].shape)} and "
+                f"embeddings {tuple(embeddings[0].shape)}, got {tuple(x.shape)}."
             )
+        if x.dtype != features[0].dtype and name == "features":
+            raise TypeError(f"all parts of features must have one type, got {x.dtype}.")
     if embedded == 0:
-        raise ValueError(f"embeddings must have channels, got {tuple(embeddings.shape)}.")
+        raise ValueError(f"embeddings must have channels, got {tuple(embeddings[0].shape)}.")
     if count == 0 and key_features is None:
         raise ValueError("there is nothing to fuse: no neighbour and no key_features.")
 
@@ -140,19 +149,21 @@ def _empty(features: Tensor) -> Tensor:
     "iff_detectron2::warp_and_aggregate", mutates_args=(), device_types=("cpu", "cuda")
 )
 def _aggregate(
-    features: Tensor,
-    embeddings: Tensor,
+    features: Sequence[Tensor],
+    embeddings: Sequence[Tensor],
     flow: Tensor,
     key_embedding: Tensor,
     key_features: Tensor | None,
 ) -> Tensor:
-    out = _empty(features)
-    given = [x for x in (features, embeddings, flow, key_embedding, key_features) if x is not None]
+    out = _empty(features[0])
+    given = [*features, *embeddings, flow, key_embedding]
+    given += [] if key_features is None else [key_features]
     if use_triton(*given):
         from iff_detectron2.kernels import aggregation as kernels
 
-        if features.shape[1] <= kernels.MAX_CHANNELS:
-            kernels.aggregate(features, embeddings, flow, key_embedding, key_features, out, EPS)
+        if features[0].shape[1] <= kernels.MAX_CHANNELS:
+            stacked = [x[0] if len(x) == 1 else torch.cat(list(x)) for x in (features, embeddings)]
+            kernels.aggregate(*stacked, flow, key_embedding, key_features, out, EPS)
             return out
     _stream(features, embeddings, flow, key_embedding, key_features, out)
     return out
@@ -160,12 +171,12 @@ def _aggregate(
 
 @_aggregate.register_fake
 def _(features, embeddings, flow, key_embedding, key_features):
-    return _empty(features)
+    return _empty(features[0])
 
 
 def _stream(
-    features: Tensor,
-    embeddings: Tensor,
+    features: Sequence[Tensor],
+    embeddings: Sequence[Tensor],
     flow: Tensor,
     key_embedding: Tensor,
     key_features: Tensor | None,
@@ -176,40 +187,59 @@ def _stream(
     A cosine is at most 1, so exp(cosine) needs no running maximum: the softmax is a sum of
     exp(cosine) * F_t over a sum of exp(cosine), and the former folds into the sampling weights.
     """
-    dtype = accumulation_type(features.dtype, embeddings.dtype, flow.dtype)
-    count = features.shape[0]
+    dtype = accumulation_type(features[0].dtype, embeddings[0].dtype, flow.dtype)
     key = PixelMajor(dtype)(key_embedding[0]).flatten(0, 1)
     key_norm = torch.linalg.vector_norm(key, dim=1)
     pixels = PixelMajor(dtype)
     indices, weights, total = [], [], torch.zeros_like(key_norm)
-    for t in range(count):
+    for t, embedding in enumerate(x for part in embeddings for x in part):
         index, weight = bilinear_corners(flow[t : t + 1].to(dtype))
         index, weight = index[0], weight[0]
-        rows = pixels(embeddings[t]).flatten(0, 1)
+        rows = pixels(embedding).flatten(0, 1)
         share = _cosine(rows, index, weight, key, key_norm).exp_()
         total += share
         indices.append(index)
         weights.append(weight * share[:, None])
 
-    # Neighbours that lie pixel by pixel are summed in one pass over all of them; others are laid
-    # so one at a time.
-    whole = features.permute(0, 2, 3, 1)
-    if count and whole.dtype == dtype and whole.is_contiguous():
-        cells = torch.arange(count, device=flow.device).repeat_interleave(4) * key.shape[0]
-        fused = weighted_vectors(
-            whole.flatten(0, 2), torch.cat(indices, 1) + cells, torch.cat(weights, 1)
-        )
-    else:
-        pixels = PixelMajor(dtype)
-        fused = features.new_zeros((key.shape[0], features.shape[1]), dtype=dtype)
-        for t in range(count):
-            fused += weighted_vectors(pixels(features[t]).flatten(0, 1), indices[t], weights[t])
+    fused = _weighted_sum(features, indices, weights, key.shape[0], dtype)
     if key_features is not None:
         norm = key_norm.clamp(min=EPS)
         share = ((key_norm / norm) ** 2).exp_()
         total += share
         fused.addcmul_(PixelMajor(dtype)(key_features[0]).flatten(0, 1), share[:, None])
     write_vectors(fused.div_(total[:, None]), out[0])
+
+
+def _weighted_sum(
+    features: Sequence[Tensor],
+    indices: list[Tensor],
+    weights: list[Tensor],
+    locations: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Returns the sum over the neighbours of their weighted vectors, [locations, C]."""
+    # Neighbours that lie pixel by pixel are summed in one pass over all of a part.
+    whole = [x.permute(0, 2, 3, 1) for x in features]
+    fused: Tensor | None = None
+    if all(x.dtype == dtype and x.is_contiguous() for x in whole):
+        start = 0
+        for x in whole:
+            stop = start + x.shape[0]
+            if start == stop:
+                continue
+            cells = torch.arange(x.shape[0], device=x.device).repeat_interleave(4) * locations
+            index = torch.cat(indices[start:stop], 1) + cells
+            part = weighted_vectors(x.flatten(0, 2), index, torch.cat(weights[start:stop], 1))
+            fused = part if fused is None else fused.add_(part)
+            start = stop
+    else:  # others are laid so one at a time
+        pixels = PixelMajor(dtype)
+        for t, x in enumerate(x for part in features for x in part):
+            part = weighted_vectors(pixels(x).flatten(0, 1), indices[t], weights[t])
+            fused = part if fused is None else fused.add_(part)
+    if fused is None:
+        return features[0].new_zeros((locations, features[0].shape[1]), dtype=dtype)
+    return fused
 
 
 def _cosine(rows: Tensor, index: Tensor, weight: Tensor, key: Tensor, key_norm: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -26,7 +27,7 @@ The registered object is called with `obj(cfg, input_shape, carried_flow=...)` a
 `Aggregator`. With `carried_flow` it is handed the flow of another feature map and estimates none.
 """
 
-Codes = dict[str, Tensor]
+Codes = Mapping[str, Tensor]
 """What an aggregator keeps of frames: named tensors [N, ., H, W], "feature" among them."""
 
 
@@ -323,9 +324,11 @@ class FlowGuidedAggregator(Aggregator):
             return super().forward(key, refs, offsets=offsets, flow=flow)
         # The same sum without the warped frames ever standing in memory together.
         flow = self._flow(key, refs, flow)
+        # Frames of a stream lie one by one in its memory, and need not be copied together.
+        parts: Mapping[str, Any] = getattr(refs, "parts", refs)
         feature = warp_and_aggregate(
-            refs["feature"],
-            refs["embedding"],
+            parts["feature"],
+            parts["embedding"],
             flow,
             key["embedding"],
             key["feature"] if self._fuses_key(len(flow)) else None,

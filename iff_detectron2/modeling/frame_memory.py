@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 
 from .aggregation import Codes
 
-FrameCodes = dict[str, Codes]
+FrameCodes = Mapping[str, Codes]
 """Codes of one frame (or several) for each feature map, by the name of the map."""
 
 T = TypeVar("T", bound="FrameMemory")
@@ -39,6 +39,27 @@ def build_frame_memory(cfg) -> FrameMemory:
         raise ValueError(
             f"TEST.VIDEO.MEMORY_DEVICE must be '' or a device such as cpu, got {device!r}"
         ) from error
+
+
+class StackedCodes(Mapping[str, torch.Tensor]):
+    """Codes of several frames [T, ., H, W], each name stacked when it is asked for."""
+
+    def __init__(self, parts: dict[str, list[torch.Tensor]]) -> None:
+        """
+        Args:
+            parts: for each name the codes of the frames, [1, ., H, W] each.
+        """
+        self.parts = parts
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        parts = self.parts[name]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
 
 
 class FrameMemory:
@@ -110,6 +131,19 @@ class FrameMemory:
         """Bytes that the kept codes take."""
         levels = (level for frame in self._frames.values() for level in frame.values())
         return sum(x.numel() * x.element_size() for level in levels for x in level.values())
+
+    def neighbours(self, frame_indices: Sequence[int], level: str) -> StackedCodes:
+        """Codes of frames on one feature map, stacked only when they are asked for.
+
+        Raises:
+            KeyError: if a frame is not in the memory.
+        """
+        frames = [self._frames[index][level] for index in frame_indices]
+        parts = {}
+        for name in frames[0]:
+            dtype, device = self._origin[level, name]
+            parts[name] = [frame[name].to(device, dtype) for frame in frames]
+        return StackedCodes(parts)
 
     def gather(self, frame_indices: Sequence[int], level: str | None = None) -> FrameCodes:
         """Stacks the codes of frames along the batch; a frame may be named more than once.

@@ -267,7 +267,7 @@ class TemporalAggregation(nn.Module):
                 stays = request.memory is self.memory
                 request.memory.add(frame, _stand_alone(one) if stays else one)
             start += len(request.new)
-            self.last.append(Fusion(request, self._fuse_one(request)))
+            self.last.append(Fusion(request, self.fuse_one(request)))
         if self.training:
             self._log_alignment()
         return {
@@ -279,8 +279,11 @@ class TemporalAggregation(nn.Module):
             return {"feature": features}
         return cast(Aggregator, self.aggregators[level]).encode(features, images)
 
-    def _fuse_one(self, request: FusionRequest) -> dict[str, Aggregation]:
-        """Fuses the key frame of a request with its neighbours, on every feature map."""
+    def fuse_one(self, request: FusionRequest) -> dict[str, Aggregation]:
+        """Fuses the key frame of a request with its neighbours, on every feature map.
+
+        The codes of all its frames must be in its memory.
+        """
         key = request.memory.gather([request.key])
         chunked = 0 < self.pairs_per_chunk < len(request.refs) and not self.training
         size = self.pairs_per_chunk if chunked else max(len(request.refs), 1)
@@ -317,7 +320,7 @@ class TemporalAggregation(nn.Module):
             part = slice(start, start + size)
             frames = request.refs[part]
             refs = (
-                request.memory.gather(frames, level)[level]
+                request.memory.neighbours(frames, level)
                 if frames
                 else {name: x[:0] for name, x in key.items()}
             )
@@ -346,8 +349,16 @@ class TemporalAggregation(nn.Module):
 
 
 def _stand_alone(codes: FrameCodes) -> FrameCodes:
-    """Codes of one frame without the autograd graph and the rest of the batch behind them."""
+    """Codes of one frame without the autograd graph and the rest of the batch behind them.
+
+    Pixel by pixel in memory, as the operators on pairs want them: laid so once a frame here, and
+    not once for every key frame that they are a neighbour of.
+    """
+    layout = torch.channels_last
     return {
-        level: {name: x.detach().clone() for name, x in level_codes.items()}
+        level: {
+            name: x.detach().clone(memory_format=layout if x.dim() == 4 else torch.preserve_format)
+            for name, x in level_codes.items()
+        }
         for level, level_codes in codes.items()
     }

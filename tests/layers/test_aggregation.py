@@ -131,6 +131,20 @@ def test_no_neighbour_returns_the_key(memory_format):
     torch.testing.assert_close(out, key, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("sizes", [[1, 1, 1], [2, 0, 1], [0, 3]])
+def test_neighbours_in_parts(memory_format, sizes):
+    features, embeddings, *rest = (x.contiguous(memory_format=memory_format) for x in make())
+    whole = warp_and_aggregate(features, embeddings, *rest)
+    parts = features.split(sizes), embeddings.split(sizes)
+    torch.testing.assert_close(warp_and_aggregate(*parts, *rest), whole, rtol=1e-12, atol=1e-12)
+    for x in parts[0]:
+        x.requires_grad_()
+    with_gradient = warp_and_aggregate(*parts, *rest)
+    assert with_gradient.requires_grad
+    torch.testing.assert_close(with_gradient, whole, rtol=1e-12, atol=1e-12)
+
+
 def test_order_of_the_neighbours_does_not_matter():
     features, embeddings, flow, key_embedding, key = make()
     order = torch.tensor([2, 0, 1])
@@ -170,8 +184,9 @@ def test_memory_format_is_kept(memory_format):
 def test_opcheck(memory_format):
     inputs = [x.contiguous(memory_format=memory_format) for x in make(dtype=torch.float32)]
     operator = torch.ops.iff_detectron2.warp_and_aggregate.default
-    torch.library.opcheck(operator, tuple(inputs))
-    torch.library.opcheck(operator, (*inputs[:4], None))
+    features, embeddings, *rest = inputs
+    torch.library.opcheck(operator, ([features], [embeddings], *rest))
+    torch.library.opcheck(operator, (features.split(1), embeddings.split(1), *rest[:2], None))
 
 
 def test_autocast_does_not_lower_the_accumulation():
@@ -198,6 +213,9 @@ F, E, M, KE, KF = make(2, 3, 4, 5, 6, dtype=torch.float32)
         ((F, E, M, KE, KF.expand(2, -1, -1, -1)), ValueError, r"key_features.*\(2, 3, 5, 6\)"),
         ((F, E, M.to("meta"), KE), ValueError, "flow must be on cpu, got meta"),
         ((F[:0], E[:0], M[:0], KE), ValueError, "nothing to fuse"),
+        (([], [], M[:0], KE, KF), ValueError, "at least one part"),
+        ((F.split(1), E, M, KE), ValueError, "embeddings must have 2 parts, got 1"),
+        (([F[:1], F[1:].half()], E.split(1), M, KE), TypeError, "one type, got .*float16"),
         ((F, E[:, :0], M, KE[:, :0]), ValueError, "embeddings must have channels"),
     ],
 )

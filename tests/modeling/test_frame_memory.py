@@ -31,6 +31,18 @@ def test_frames_behind_the_window_are_forgotten(memory):
     assert [frame in memory for frame in range(4)] == [False, False, True, True]
 
 
+def test_neighbours_are_stacked_when_asked_for(memory):
+    refs = memory.neighbours([2, 0, 0], "p3")
+    stacked = memory.gather([2, 0, 0], "p3")["p3"]
+    assert refs.keys() == stacked.keys()
+    for name, x in stacked.items():
+        assert torch.equal(refs[name], x)
+        assert torch.equal(torch.cat(refs.parts[name]), x)
+    assert refs.parts["feature"][1].data_ptr() == refs.parts["feature"][2].data_ptr()
+    with pytest.raises(KeyError):
+        memory.neighbours([9], "p3")
+
+
 def test_another_video_starts_empty(memory):
     memory.start("v", (48, 64))
     assert len(memory) == 4
