@@ -130,8 +130,6 @@ def add_iff_config(cfg: CN) -> None:
     # What a VideoPredictor does where the size of the frames changes: error, or reset (end the
     # windows there and start anew).
     cfg.TEST.VIDEO.ON_SIZE_CHANGE = "error"
-    # What is done to the detections of a whole video: empty, seq_nms or seq_nms_plus.
-    cfg.TEST.VIDEO.POSTPROCESS = ""
     # Rules of the evaluation: fgfa, devkit or coco.
     cfg.TEST.VIDEO.PROTOCOL = "fgfa"
     # Post-processing of whole videos before they are scored: seq_nms, seq_nms_plus, empty for none.

@@ -6,7 +6,10 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("synth", "index", "doctor", "demo", "convert", "evaluate", "postprocess", "env")
+VERBS = (
+    *("synth", "index", "doctor", "demo", "convert"),
+    *("predict", "flow", "evaluate", "postprocess", "env"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import numpy as np
 from detectron2.data import detection_utils
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+# FFmpeg would follow these to other files and to the network.
+_LISTS = (b"#EXTM3U", b"ffconcat")
 
 # Reads that may fail in a row before a video file counts as cut off.
 _MAX_BAD_RUN = 100
@@ -27,6 +30,9 @@ class BadFrame:
     """
 
     reason: str
+
+
+Frames = Generator["np.ndarray | BadFrame", None, None]
 
 
 class FrameSource(ABC):
@@ -47,7 +53,7 @@ class FrameSource(ABC):
         self.notes: list[str] = []
 
     @abstractmethod
-    def read(self, start: int = 0) -> Iterator[np.ndarray | BadFrame]:
+    def read(self, start: int = 0) -> Frames:
         """Yields the frames from number `start` on, uint8 BGR [H, W, 3]."""
 
     @abstractmethod
@@ -55,7 +61,7 @@ class FrameSource(ABC):
         """What tells this source from another: equal for the same unchanged file or folder."""
 
 
-class ImageFolder(FrameSource):
+class FolderSource(FrameSource):
     """The images of a folder in natural order: `2.png` before `10.png`."""
 
     def __init__(self, folder: Path, fps: float = 25.0) -> None:
@@ -77,7 +83,7 @@ class ImageFolder(FrameSource):
         self.fps = fps
         self.num_frames = len(self.files)
 
-    def read(self, start: int = 0) -> Iterator[np.ndarray | BadFrame]:
+    def read(self, start: int = 0) -> Frames:
         yield from map(_read_image, self.files[start:])
 
     def identity(self) -> dict[str, object]:
@@ -99,7 +105,7 @@ def _read_image(file: Path) -> np.ndarray | BadFrame:
         return BadFrame(f"{file.name} cannot be decoded ({error})")
 
 
-class VideoFile(FrameSource):
+class FileSource(FrameSource):
     """A video file of any container and codec that OpenCV reads."""
 
     def __init__(self, path: Path) -> None:
@@ -110,6 +116,9 @@ class VideoFile(FrameSource):
         super().__init__()
         self.path = path
         self.name = path.stem
+        with path.open("rb") as stream:
+            if stream.read(16).startswith(_LISTS):
+                raise ValueError(f"{path} is a list of other files; name the video file itself")
         capture = self._open()
         fps = capture.get(cv2.CAP_PROP_FPS)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -126,7 +135,7 @@ class VideoFile(FrameSource):
             )
         return capture
 
-    def read(self, start: int = 0) -> Iterator[np.ndarray | BadFrame]:
+    def read(self, start: int = 0) -> Frames:
         capture = self._open()
         number = 0
         try:
@@ -160,7 +169,7 @@ class VideoFile(FrameSource):
         return {"file": str(self.path.resolve()), "bytes": self.path.stat().st_size}
 
 
-class Camera(FrameSource):
+class CameraSource(FrameSource):
     """A camera by its index; it ends when the camera does or the reader stops."""
 
     def __init__(self, index: int) -> None:
@@ -174,7 +183,7 @@ class Camera(FrameSource):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if np.isfinite(fps) and fps > 0 else 25.0
 
-    def read(self, start: int = 0) -> Iterator[np.ndarray | BadFrame]:
+    def read(self, start: int = 0) -> Frames:
         if start:
             raise ValueError("a camera cannot be read from a frame in the past")
         try:
@@ -210,11 +219,11 @@ def open_source(what: str, fps: float | None = None) -> FrameSource:
     path = Path(what)
     source: FrameSource
     if path.is_dir():
-        source = ImageFolder(path)
+        source = FolderSource(path)
     elif path.is_file():
-        source = VideoFile(path)
+        source = FileSource(path)
     elif what.isdecimal():
-        source = Camera(int(what))
+        source = CameraSource(int(what))
     else:
         raise FileNotFoundError(
             f"{what} is no video file, no folder of images and no number of a camera"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any, cast
 
@@ -17,12 +18,13 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
-from iff_detectron2.modeling.frame_memory import build_frame_memory
+from iff_detectron2.modeling.frame_memory import FrameMemory, build_frame_memory
 from iff_detectron2.modeling.temporal import TemporalAggregation
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.utils.image import check_bgr_image
 
 from .checkpoint import VideoCheckpointer
+from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
 from .precision import compile_frame_part, mixed_precision
 
 ON_SIZE_CHANGE = ("error", "reset")
@@ -90,6 +92,7 @@ class VideoPredictor:
         if self.temporal is not None:
             self.window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
         self.pairs_per_chunk: int = video.PAIRS_PER_CHUNK
+        self.memory_limit: float = video.MEMORY_LIMIT
         self.on_size_change: str = video.ON_SIZE_CHANGE
         self.amp_type = AMP_TYPES[video.AMP]
         self.image_format: str = cfg.INPUT.FORMAT
@@ -124,6 +127,58 @@ class VideoPredictor:
     @property
     def _reach_back(self) -> int:
         return -min((0, *self.window.offsets))
+
+    def plan(self, height: int, width: int) -> MemoryPlan:
+        """The memory that frames of this size will take."""
+        image = self._to_input(np.zeros((height, width, 3), np.uint8))
+        return self._plan(image, self.window, self.memory, self.pairs_per_chunk)
+
+    def _plan(
+        self, image: torch.Tensor, window: TemporalWindow, memory: FrameMemory, chunk: int
+    ) -> MemoryPlan:
+        return plan_memory(
+            self.model,
+            (image.shape[1], image.shape[2]),
+            window,
+            memory=memory,
+            pairs_per_chunk=chunk,
+            precision=self._precision,
+        )
+
+    def check_memory(self, height: int, width: int) -> MemoryPlan:
+        """Plans the memory for frames of this size.
+
+        The limit is TEST.VIDEO.MEMORY_LIMIT, or else what the device has free.
+
+        Raises:
+            ValueError: if it does not fit; the message says which settings would.
+        """
+        plan = self.plan(height, width)
+        device = self.device.type
+        if self.memory_limit:
+            limits = {device: round(self.memory_limit * GIB)}
+        else:
+            free = {kind: available_memory(torch.device(kind)) for kind in {device, "cpu"}}
+            limits = {kind: room for kind, room in free.items() if room is not None}
+            if device in limits:
+                limits[device] += plan.weights  # they are there already
+        alternatives = {}
+        if self.temporal is not None and self.window.num_refs:
+            image = self._to_input(np.zeros((height, width, 3), np.uint8))
+            small, chunk = FrameMemory(torch.bfloat16, self.memory.device), 4
+            half = replace(self.window, num_refs=self.window.num_refs // 4 * 2)
+            choices = {
+                "TEST.VIDEO.PAIRS_PER_CHUNK 4": (self.window, self.memory, chunk),
+                "TEST.VIDEO.MEMORY_DTYPE bfloat16": (self.window, small, self.pairs_per_chunk),
+                "both of these": (self.window, small, chunk),
+                f"TEST.VIDEO.NUM_REFS {half.num_refs}": (half, self.memory, self.pairs_per_chunk),
+            }
+            if device != "cpu":
+                host = FrameMemory(self.memory.dtype, "cpu")
+                choices["TEST.VIDEO.MEMORY_DEVICE cpu"] = (self.window, host, self.pairs_per_chunk)
+            alternatives = {what: partial(self._plan, image, *c) for what, c in choices.items()}
+        check_fits(plan, limits, alternatives)
+        return plan
 
     def _forget_part(self) -> None:
         """Starts a part: the frames between two changes of size, which is a video to the model."""
@@ -247,13 +302,17 @@ class VideoPredictor:
             (output,) = self.model([sample])
         return [(self._first_frame + frame.index, output["instances"].to("cpu"))]
 
+    def _precision(self) -> AbstractContextManager:
+        if self.amp_type is None:
+            return nullcontext()
+        return mixed_precision(self.device.type, self.amp_type)
+
     @contextmanager
     def _stream(self) -> Iterator[None]:
         """The model at this predictor's video, in this predictor's precision."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
-            if self.amp_type is not None:
-                stack.enter_context(mixed_precision(self.device.type, self.amp_type))
+            stack.enter_context(self._precision())
             if self.temporal is not None:
                 stream = self.temporal.stream(self.memory, self.window, self.pairs_per_chunk)
                 stack.enter_context(stream)

@@ -6,9 +6,9 @@ from PIL import Image
 from iff_detectron2.data import frame_sources
 from iff_detectron2.data.frame_sources import (
     BadFrame,
-    Camera,
-    ImageFolder,
-    VideoFile,
+    CameraSource,
+    FileSource,
+    FolderSource,
     bridged,
     natural_key,
     open_source,
@@ -63,7 +63,7 @@ def test_natural_order():
 
 def test_folder_is_read_in_natural_order(folder):
     source = open_source(str(folder))
-    assert isinstance(source, ImageFolder)
+    assert isinstance(source, FolderSource)
     assert (source.num_frames, source.fps, source.name) == (12, 25.0, folder.name)
     assert [number(frame) for frame in source.read()] == list(range(12))
     assert [number(frame) for frame in source.read(start=9)] == [9, 10, 11]
@@ -71,7 +71,7 @@ def test_folder_is_read_in_natural_order(folder):
 
 def test_folder_gives_bgr(tmp_path):
     Image.fromarray(np.full((4, 6, 3), (250, 100, 50), np.uint8)).save(tmp_path / "1.png")
-    (frame,) = ImageFolder(tmp_path).read()
+    (frame,) = FolderSource(tmp_path).read()
     assert frame[0, 0].tolist() == [50, 100, 250]
     assert frame.flags.c_contiguous
 
@@ -79,7 +79,7 @@ def test_folder_gives_bgr(tmp_path):
 def test_an_image_that_cannot_be_decoded_is_named(folder):
     (folder / "img_3.png").write_bytes(b"no png")
     (folder / "img_4.png").write_bytes((folder / "img_5.png").read_bytes()[:60])
-    frames = list(ImageFolder(folder).read())
+    frames = list(FolderSource(folder).read())
     assert [isinstance(frame, BadFrame) for frame in frames].count(True) == 2
     assert frames[3].reason.startswith("img_3.png cannot be decoded")
     assert frames[4].reason.startswith("img_4.png cannot be decoded")
@@ -87,7 +87,7 @@ def test_an_image_that_cannot_be_decoded_is_named(folder):
 
 def test_video_file(video):
     source = open_source(str(video))
-    assert isinstance(source, VideoFile)
+    assert isinstance(source, FileSource)
     assert (source.num_frames, source.fps, source.name) == (12, 12.0, "film")
     assert [number(frame) for frame in source.read()] == list(range(12))
     assert [number(frame) for frame in source.read(start=7)] == [7, 8, 9, 10, 11]
@@ -97,7 +97,7 @@ def test_video_file(video):
 def test_damaged_frames_of_a_video_keep_their_place(video):
     damage(video, 4)
     damage(video, 5)
-    source = VideoFile(video)
+    source = FileSource(video)
     frames = list(source.read())
     assert len(frames) == 12
     assert [t for t, frame in enumerate(frames) if isinstance(frame, BadFrame)] == [4, 5]
@@ -114,7 +114,7 @@ def test_a_video_that_is_cut_off_ends_with_a_note(video):
     for _ in range(9):
         at = data.index(b"00dc", at + 1)
     video.write_bytes(data[: at + 20])
-    source = VideoFile(video)
+    source = FileSource(video)
     frames = list(source.read())
     assert 0 < len(frames) < 12
     assert not any(isinstance(frame, BadFrame) for frame in frames)
@@ -134,12 +134,12 @@ def test_bridging():
 
 
 def test_identity_changes_with_the_content(folder, video):
-    before = ImageFolder(folder).identity(), VideoFile(video).identity()
-    assert before == (ImageFolder(folder).identity(), VideoFile(video).identity())
+    before = FolderSource(folder).identity(), FileSource(video).identity()
+    assert before == (FolderSource(folder).identity(), FileSource(video).identity())
     (folder / "img_11.png").unlink()
     video.write_bytes(video.read_bytes() + b"0")
-    assert before[0] != ImageFolder(folder).identity()
-    assert before[1] != VideoFile(video).identity()
+    assert before[0] != FolderSource(folder).identity()
+    assert before[1] != FileSource(video).identity()
 
 
 class FakeCapture:
@@ -164,7 +164,7 @@ class FakeCapture:
 def test_camera(monkeypatch):
     monkeypatch.setattr(frame_sources.cv2, "VideoCapture", FakeCapture)
     source = open_source("7", fps=5)
-    assert isinstance(source, Camera)
+    assert isinstance(source, CameraSource)
     assert (source.num_frames, source.fps, source.name) == (None, 5, "camera_7")
     assert [number(frame) for frame in source.read()] == [0, 1, 2]
     with pytest.raises(ValueError, match="no camera 3"):
@@ -181,6 +181,9 @@ def test_what_is_no_video_is_an_error(tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     with pytest.raises(ValueError, match="cannot be opened as a video"):
+        open_source(str(text))
+    text.write_text("#EXTM3U\nother.mp4")
+    with pytest.raises(ValueError, match="a list of other files"):
         open_source(str(text))
     Image.fromarray(picture(1)).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match="must be positive"):

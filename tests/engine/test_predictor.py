@@ -5,27 +5,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import detection_utils
-from PIL import Image
-from toy_models import build, randomise_flow, tiny_cfg
+from toy_models import build, tiny_cfg
+from video_runs import SIZES, make_frames, make_model, spread_scores, write_frames
 
 from iff_detectron2.data import FrameIndex, VIDDatasetMapper
 from iff_detectron2.data.catalog import register_video_dataset
 from iff_detectron2.engine import VideoPredictor
 
-# Small images keep the many comparisons cheap; the test resize still has something to do.
-SIZES = [
-    *("INPUT.MIN_SIZE_TEST", 40, "INPUT.MAX_SIZE_TEST", 64),
-    *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 16),
-    *("MODEL.RESNETS.WIDTH_PER_GROUP", 4, "TEST.DETECTIONS_PER_IMAGE", 10),
-]
 LENGTHS = (1, 2, 5, 10, 11, 21, 60)
-
-
-def make_frames(length, height=48, width=72, seed=0):
-    """Frames with coarse texture, uint8 BGR."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (length, height // 8, width // 8, 3), dtype=np.uint8)
-    return list(coarse.repeat(8, axis=1).repeat(8, axis=2))
 
 
 def assert_same(a, b):
@@ -46,19 +33,7 @@ def run(predictor, frames):
 @pytest.fixture(scope="module")
 def model():
     """Weights whose flow moves and whose scores differ, shared by all predictors of this file."""
-    model = build(tiny_cfg(*SIZES))
-    randomise_flow(model)
-    spread_scores(model)
-    return model
-
-
-def spread_scores(model):
-    """Takes the scores of random weights so far apart that rounding changes no order."""
-    for layer in (
-        model.roi_heads.box_predictor.cls_score,
-        model.proposal_generator.rpn_head.objectness_logits,
-    ):
-        layer.weight.data.mul_(300)
+    return make_model()
 
 
 def predictor_of(model, *opts):
@@ -70,11 +45,10 @@ def videos(tmp_path_factory):
     """A dataset of videos of all lengths on disk, and the same frames in memory."""
     folder = tmp_path_factory.mktemp("videos")
     frames = {f"v{n}": make_frames(n, seed=n) for n in LENGTHS}
-    files = {}
-    for video_id, images in frames.items():
-        files[video_id] = [str(folder / f"{video_id}_{t:03d}.png") for t in range(len(images))]
-        for file, image in zip(files[video_id], images, strict=True):
-            Image.fromarray(image[:, :, ::-1]).save(file)
+    files = {
+        video_id: [str(path) for path in write_frames(folder / video_id, images)]
+        for video_id, images in frames.items()
+    }
     dicts = [
         {
             "file_name": file,
@@ -289,11 +263,12 @@ def test_mixed_precision_keeps_the_sums_in_float32(model, kind, monkeypatch):
     fused = aggregation.warp_and_aggregate
 
     def spy(features, embeddings, flow, *rest):
-        exact = fused(*(x.double() for x in (features, embeddings, flow, *rest)))
+        stacked = torch.cat(features), torch.cat(embeddings)
+        exact = fused(*(x.double() for x in (*stacked, flow, *rest)))
         out = fused(features, embeddings, flow, *rest)
         # Rounded once, at the end: a softmax or a sum in the small type would be off by more.
         seen.append(((out - exact).abs() / exact.abs().clamp(min=1e-3)).max().item())
-        assert {x.dtype for x in (features, embeddings)} == {getattr(torch, kind)}
+        assert {x.dtype for x in stacked} == {getattr(torch, kind)}
         return out
 
     frames = make_frames(4)

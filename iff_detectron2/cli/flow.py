@@ -1,0 +1,105 @@
+"""`iff-detectron2 flow`: does alignment work on this video?"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import cv2
+
+HELP = "show how the neighbours of a frame are aligned with it, and measure whether it helps"
+
+# Rounding of a weighted sum of float32.
+TOLERANCE = 1e-5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("--config-file", required=True, help="config of the detector")
+    parser.add_argument("--weights", help="checkpoint, instead of the config's MODEL.WEIGHTS")
+    parser.add_argument("--input", required=True, help="video file or folder of frames")
+    parser.add_argument("--frame", type=int, required=True, help="the key frame, from 0")
+    parser.add_argument(
+        "--rows", type=int, default=6, help="neighbours to show, spread evenly (%(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/alignment.png"), help="%(default)s"
+    )
+    parser.add_argument(
+        "--draw-threshold", type=float, default=0.5, help="least score that is drawn (%(default)s)"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the panel and print the errors; 1 if the self-check fails."""
+    from iff_detectron2.data.frame_sources import CameraSource, bridged, open_source
+    from iff_detectron2.engine import load_config
+    from iff_detectron2.engine.alignment import (
+        align_window,
+        rows_of,
+        warp_errors,
+        window_sample,
+        zero_flow_error,
+    )
+    from iff_detectron2.engine.predictor import load_model
+    from iff_detectron2.engine.video_run import class_names
+    from iff_detectron2.structures import TemporalWindow
+    from iff_detectron2.utils.panel import alignment_panel
+
+    opts = [*args.opts, *(("MODEL.WEIGHTS", args.weights) if args.weights else ())]
+    source = open_source(args.input)
+    if isinstance(source, CameraSource):
+        raise ValueError("a camera has no frame to go back to; record a video first")
+    cfg = load_config(args.config_file, opts)
+    video = cfg.TEST.VIDEO
+    window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
+    if not window.num_refs:
+        raise ValueError("TEST.VIDEO.NUM_REFS is 0: there is no neighbour to show")
+    if args.rows < 1 or args.frame < 0:
+        raise ValueError(
+            f"--frame counts from 0 and --rows from 1, got {args.frame} and {args.rows}"
+        )
+    first = max(args.frame + min(window.offsets), 0)
+    count = args.frame + window.lookahead + 1 - first
+    with closing(source.read(first)) as raw:
+        frames = [frame for frame, _ in islice(bridged(raw), count)]
+    key = args.frame - first
+    if key >= len(frames):
+        raise ValueError(f"{args.input} ends before frame {args.frame}")
+    if len(frames) == 1:
+        raise ValueError(f"frame {args.frame} of {args.input} has no neighbour")
+
+    model = load_model(cfg)
+    sample = window_sample(cfg, frames, key)
+    alignment = align_window(model, sample)
+    print("offset   flow px   features before -> after   pixels before -> after   weight")
+    for error in warp_errors(alignment, sample):
+        print(
+            f"{error.offset:+6d}   {error.flow:7.2f}   "
+            f"{error.feature_before:15.4f} -> {error.feature_after:.4f}   "
+            f"{error.pixel_before:13.2f} -> {error.pixel_after:5.2f}   {error.weight:6.4f}"
+        )
+    print(
+        "features: mean |difference| to the key frame over its mean |feature|; pixels: grey levels "
+        "of 255, a cell the mean of its pixels; both where the flow stays in the frame"
+    )
+    warp, fused = zero_flow_error(alignment)
+    passed = warp == 0 and fused <= TOLERANCE
+    print(
+        f"self-check, zero flow is the identity: warp differs by {warp:g}, the fusion of copies by "
+        f"{fused:.1e}: {'passed' if passed else 'FAILED'}"
+    )
+
+    offsets = sorted(set(sample["ref_offsets"]) - {0})
+    step = max(len(offsets) - 1, 1) / max(args.rows - 1, 1)
+    shown = sorted({offsets[min(round(k * step), len(offsets) - 1)] for k in range(args.rows)})
+    rows = rows_of(alignment, model, sample, shown, name=f"{source.name}  {args.frame}")
+    panel = alignment_panel(rows, class_names(cfg), score_threshold=args.draw_threshold)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.output), panel):
+        raise OSError(f"cannot write {args.output}")
+    print(f"panel: {args.output}")
+    return 0 if passed else 1

@@ -1,0 +1,81 @@
+"""`iff-detectron2 predict`: video in, boxes out."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from types import FrameType
+
+HELP = "detect in a video file, a folder of frames or a camera"
+FORMATS = ("csv", "mot")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("--config-file", required=True, help="config of the detector")
+    parser.add_argument("--weights", help="checkpoint, instead of the config's MODEL.WEIGHTS")
+    parser.add_argument(
+        "--input", required=True, help="video file, folder of frames, or number of a camera"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/predict"),
+        help="folder for the results; a run that ended early goes on there (%(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        action="append",
+        choices=FORMATS,
+        default=[],
+        help="written beside predictions.json; may be given twice",
+    )
+    parser.add_argument("--no-video", action="store_true", help="draw no annotated video")
+    parser.add_argument(
+        "--draw-threshold", type=float, default=0.5, help="least score that is drawn (%(default)s)"
+    )
+    parser.add_argument("--fps", type=float, help="frames a second, instead of the input's")
+    parser.add_argument("--restart", action="store_true", help="begin anew in the output folder")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
+
+
+class Interrupt:
+    """Turns Ctrl-C into a wish to end after the frame at hand; the second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nending after this frame; once more to end at once", flush=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect in the video; 130 if it was ended by Ctrl-C."""
+    from iff_detectron2.data.frame_sources import open_source
+    from iff_detectron2.engine import VideoPredictor, load_config
+    from iff_detectron2.engine.video_run import JOURNAL, VideoRun, predict_video
+
+    opts = [*args.opts, *(("MODEL.WEIGHTS", args.weights) if args.weights else ())]
+    source = open_source(args.input, args.fps)
+    cfg = load_config(args.config_file, opts)
+    if args.restart:
+        (args.output / JOURNAL).unlink(missing_ok=True)
+    predictor = VideoPredictor(cfg)
+    plan = VideoRun(args.output, args.format, not args.no_video, args.draw_threshold)
+    with Interrupt() as interrupt:
+        done = predict_video(cfg, predictor, source, plan, stop=lambda: interrupt.asked)
+    if not done:
+        print("ended early; the same command goes on from here")
+        return 130
+    return 0
