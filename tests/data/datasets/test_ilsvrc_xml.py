@@ -90,7 +90,7 @@ OBJECTS = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(OBJECTS, max_size=3), NUMBERS, st.sampled_from(["", "\n\t"]))
 def test_quick_way_says_what_the_parser_says(objects, width: str, space: str) -> None:
     body = "".join(
