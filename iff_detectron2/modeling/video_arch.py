@@ -97,9 +97,13 @@ class VideoMixin:
         Args:
             sample: `image`, `video_id`, `frame_index` and `video_length`, as for `forward`.
         """
-        images = super().preprocess_image([{"image": sample["image"]}]).tensor  # type: ignore[misc]
+        images = self._normalise(sample["image"])
         # Without a plan the maps pass the hook as they are.
         self.temporal.observe(sample, self.backbone(images), images)  # type: ignore[attr-defined]
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        """A batch of one image, [1, 3, H, W], as the backbone gets it."""
+        return super().preprocess_image([{"image": image}]).tensor  # type: ignore[misc]
 
     def reset(self) -> None:
         """Forgets the stream: the next frame starts a new video."""
@@ -124,6 +128,11 @@ class InlineVideoMixin(VideoMixin):
     def forward(self, batched_inputs: list[dict]):
         self._frames = self.temporal.plan(batched_inputs)
         return super().forward(batched_inputs)
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        image = (image.to(self.pixel_mean.device) - self.pixel_mean) / self.pixel_std
+        divisibility = getattr(self.backbone, "size_divisibility", 0)  # type: ignore[attr-defined]
+        return ImageList.from_tensors([image], divisibility).tensor
 
     def _exchange(self, module: nn.Module, args: tuple) -> tuple | None:
         if self._frames is None:

@@ -122,6 +122,8 @@ class Inline(nn.Module):
 
 
 class Backbone(nn.Module):
+    size_divisibility = 8
+
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 8, stride=8)
@@ -155,6 +157,19 @@ def test_a_detector_that_normalises_inside_forward(unregister):
         got = video([{"image": clip[0]}, {"image": small}])
         torch.testing.assert_close(got[0]["map"], alone[0])
         assert tuple(got[1]["size"]) == (13, 17)
+
+
+def test_frames_ahead_of_such_a_detector(unregister):
+    """What a predictor shows it before its turn counts as what comes with a sample."""
+    video = make_video_arch(Inline)(backbone=Backbone(), temporal=temporal()).eval()
+    clip = make_video(2, 21, 30)
+    with torch.no_grad():
+        (expected,) = video([window_sample(clip, 0, (-1, 1), streaming_from=0)])
+        video.reset()
+        ahead = window_sample(clip, 1, ())
+        video.observe(ahead)
+        (got,) = video([window_sample(clip, 0, ())])
+    torch.testing.assert_close(got["map"], expected["map"])
 
 
 def test_a_copy_of_such_a_detector_is_on_its_own(unregister):
