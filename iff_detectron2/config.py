@@ -132,6 +132,10 @@ def add_iff_config(cfg: CN) -> None:
     cfg.TEST.VIDEO.ON_SIZE_CHANGE = "error"
     # Rules of the evaluation: fgfa, devkit or coco.
     cfg.TEST.VIDEO.PROTOCOL = "fgfa"
+    # Also report boxes of 0-50^2, 50^2-150^2 and over 150^2 pixels (fgfa and devkit).
+    cfg.TEST.VIDEO.AREA_RANGES = False
+    # FGFA's .mat with the motion of ImageNet VID val's boxes; empty: motion from track ids.
+    cfg.TEST.VIDEO.MOTION_IOU_FILE = ""
     # Post-processing of whole videos before they are scored: seq_nms, seq_nms_plus, empty for none.
     # seq_nms wants all boxes: ROI_HEADS.NMS_THRESH_TEST 1.0 and TEST.DETECTIONS_PER_IMAGE -1.
     cfg.TEST.VIDEO.POSTPROCESS = ""

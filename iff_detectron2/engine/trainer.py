@@ -128,6 +128,8 @@ class VideoTrainer(DefaultTrainer):
                 dataset_name,
                 protocol=cfg.TEST.VIDEO.PROTOCOL,
                 output_dir=output_dir,
+                area_ranges=cfg.TEST.VIDEO.AREA_RANGES,
+                motion_iou_file=cfg.TEST.VIDEO.MOTION_IOU_FILE or None,
                 postprocess=postprocess,
             )
         if postprocess is not None:

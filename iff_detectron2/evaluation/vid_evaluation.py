@@ -69,6 +69,8 @@ class VIDEvaluator(DatasetEvaluator):
         Raises:
             ValueError: for an unknown protocol, or an unusable dataset, naming the image_id.
         """
+        if area_ranges and protocol == "coco":
+            raise ValueError("Protocol 'coco' has its own sizes; it takes no area_ranges.")
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
         self._protocol = protocol

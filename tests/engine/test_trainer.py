@@ -1,4 +1,5 @@
 import pytest
+import torch
 from toy_models import build, tiny_cfg
 
 from iff_detectron2.engine import VideoTrainer
@@ -23,3 +24,29 @@ def test_unknown_evaluator_type_is_explained(clean_catalogs):
     MetadataCatalog.get("odd_set").set(evaluator_type="lvis")
     with pytest.raises(ValueError, match="'odd_set' has evaluator_type 'lvis'"):
         VideoTrainer.build_evaluator(tiny_cfg(), "odd_set")
+
+
+def test_evaluation_keys_reach_the_evaluator(tiny_vid, clean_catalogs, tmp_path):
+    from detectron2.data import DatasetCatalog
+    from detectron2.structures import Boxes, Instances
+
+    from iff_detectron2.data import register_imagenet_vid
+
+    register_imagenet_vid("keys_val", tiny_vid(), "VID_val_videos")
+    keys = ("TEST.VIDEO.AREA_RANGES", True, "TEST.VIDEO.PROTOCOL", "devkit")
+    cfg = tiny_cfg(*keys, "OUTPUT_DIR", str(tmp_path / "output"))
+    evaluator = VideoTrainer.build_evaluator(cfg, "keys_val")
+    nothing = Instances(
+        (48, 64),
+        pred_boxes=Boxes(torch.zeros(0, 4)),
+        scores=torch.zeros(0),
+        pred_classes=torch.zeros(0, dtype=torch.int64),
+    )
+    evaluator.reset()
+    for sample in DatasetCatalog.get("keys_val"):
+        evaluator.process([sample], [{"instances": nothing}])
+    metrics = evaluator.evaluate()["bbox"]
+    assert metrics["mAP50-area-small"] == 0.0
+    assert "mAP50-slow" not in metrics
+    with pytest.raises(FileNotFoundError, match=r"none\.mat does not exist"):
+        VideoTrainer.build_evaluator(tiny_cfg("TEST.VIDEO.MOTION_IOU_FILE", "none.mat"), "keys_val")

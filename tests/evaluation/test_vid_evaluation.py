@@ -212,5 +212,7 @@ def test_unknown_image_is_an_error(register):
 def test_unknown_protocol_and_classes(register):
     with pytest.raises(ValueError, match="'voc'; choose one of fgfa, devkit, coco"):
         VIDEvaluator(register(make_dicts()), "voc")
+    with pytest.raises(ValueError, match="'coco' has its own sizes"):
+        VIDEvaluator(register(make_dicts()), "coco", area_ranges=True)
     with pytest.raises(ValueError, match="no `thing_classes`"):
         VIDEvaluator(register(make_dicts(), classes=()))

@@ -9,10 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.utils.plots import save_figure
 
 from ..evaluation_dataset import EvaluationDataset
-from ..prediction_files import open_atomically
 from . import figures
 from .page import Page, WorstFrame
 from .runs import Run, score_run
