@@ -41,7 +41,7 @@ def code_blocks(page: Path) -> list[tuple[str, str]]:
 
 def run_command(line: str) -> str:
     words = [part for word in shlex.split(line) for part in COMMANDS.get(word, [word])]
-    if "train_net.py" in words:
+    if "--config-file" in words:
         words += [part for item in QUICK.items() for part in item]
     result = subprocess.run(
         words,
@@ -89,6 +89,9 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch, capsys) -> None
     assert results["num_frames"] == 15
     assert 0 <= results["bbox"]["mAP50"] <= 100
     assert Path("output/my_video/model_final.pth").is_file()
+    predicted = Path("output/my_video/clip3")
+    assert (predicted / "annotated.mp4").is_file()
+    assert isinstance(json.loads((predicted / "predictions.json").read_text()), list | dict)
     tables = [text for line, text in printed.items() if line.startswith("cat ")]
     assert ["15 frames, 15 boxes to find" in table for table in tables] == [True]
 
