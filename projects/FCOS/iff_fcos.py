@@ -119,7 +119,9 @@ dataloader = {
             frame_index=L(build_frame_index)(dataset_names=[TEST]),
             window="${model.temporal.window}",
             streaming=True,
-            listed_frames=L(listed_frames)(dataset_dicts=L(read_dicts)(names=TEST)),
+            listed_frames=L(listed_frames)(
+                dataset_dicts=L(read_dicts)(names=TEST, filter_empty=False)
+            ),
         ),
         sampler=L(VideoInferenceSampler)(dataset_dicts="${..dataset}"),
         num_workers=1,
