@@ -5,9 +5,9 @@
     python benchmarks/streaming.py --part growth  # windows of 4 to 40 neighbours
     python benchmarks/streaming.py --part long    # 2 000 frames of a small net
 
-Weights and frames are random, which changes no time but that of NMS. `rows` and `growth` use
-causal windows, so that every frame is fused with all its neighbours from the first one on (before
-frame 0 it stands for those that are missing). Processor time of all threads is reported beside the
+Weights and frames are random, which changes no time but that of NMS. `rows` uses causal windows, so
+that every frame is fused with all its neighbours from the first one on (frame 0 stands for those
+before it). Processor time of all threads is reported beside the
 wall clock: on a machine that others use too, compare that.
 """
 
