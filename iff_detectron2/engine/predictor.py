@@ -170,7 +170,7 @@ class VideoPredictor:
             choices = {
                 "TEST.VIDEO.PAIRS_PER_CHUNK 4": (self.window, self.memory, chunk),
                 "TEST.VIDEO.MEMORY_DTYPE bfloat16": (self.window, small, self.pairs_per_chunk),
-                "both of these": (self.window, small, chunk),
+                "both of these (chunks and bfloat16)": (self.window, small, chunk),
                 f"TEST.VIDEO.NUM_REFS {half.num_refs}": (half, self.memory, self.pairs_per_chunk),
             }
             if device != "cpu":
