@@ -270,8 +270,12 @@ class TemporalAggregation(nn.Module):
             self.last.append(Fusion(request, self.fuse_one(request)))
         if self.training:
             self._log_alignment()
-        return {
+        fused = {
             level: torch.cat([f.levels[level].feature for f in self.last]) for level in features
+        }
+        # In the backbone's layout, so that what comes next rounds as it does without neighbours.
+        return {
+            level: x.contiguous(memory_format=_layout(features[level])) for level, x in fused.items()
         }
 
     def _encode(self, level: str, features: Tensor, images: Tensor) -> Codes:
@@ -346,6 +350,11 @@ class TemporalAggregation(nn.Module):
         reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
         if reach:
             storage.put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if pixel_major else torch.contiguous_format
 
 
 def _stand_alone(codes: FrameCodes) -> FrameCodes:
