@@ -275,7 +275,8 @@ class TemporalAggregation(nn.Module):
         }
         # In the backbone's layout, so that what comes next rounds as it does without neighbours.
         return {
-            level: x.contiguous(memory_format=_layout(features[level])) for level, x in fused.items()
+            level: x.contiguous(memory_format=_layout(features[level]))
+            for level, x in fused.items()
         }
 
     def _encode(self, level: str, features: Tensor, images: Tensor) -> Codes:
