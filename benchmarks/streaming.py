@@ -58,7 +58,8 @@ def build(cfg: CfgNode, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     torch.manual_seed(0)
     model = build_model(cfg).eval()
     own = model.state_dict()
-    model.load_state_dict({k: weights.get(k, v) for k, v in own.items()})
+    shared = {k: weights[k] for k in own.keys() & weights.keys()}
+    model.load_state_dict({**own, **{k: v for k, v in shared.items() if v.shape == own[k].shape}})
     for name, parameter in model.named_parameters():
         # Flow layers start at zero; some flow makes the warp read where a trained one would.
         if "flow_estimator" in name and parameter.dim() > 1 and not parameter.any():
