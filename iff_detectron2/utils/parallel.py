@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Opening files gives the others time: more threads hide the latency of a network disk.
+# More than there are cores: they hide the latency of a network disk.
 _NUM_THREADS = 4
 _PROGRESS_FROM = 2000
 
@@ -28,6 +29,7 @@ def map_blocks(
     desc: str,
     *,
     quiet: bool = False,
+    mostly_python: bool = False,
 ) -> Iterator[Result]:
     """Apply a function to every block, in order, in bounded memory.
 
@@ -36,24 +38,50 @@ def map_blocks(
         blocks: what to go through, see `split_blocks`.
         desc: what the progress bar over the items says; fewer than 2000 have none.
         quiet: no progress bar.
+        mostly_python: the function does little that releases the interpreter's lock, so that
+            threads would only hold each other up: use them as soon as most time goes by in
+            waiting for the disk.
 
     Raises:
         Whatever `function` raises; blocks that have not begun are left out.
     """
     total = sum(map(len, blocks))
+    with tqdm(total=total, desc=desc, disable=quiet or total < _PROGRESS_FROM) as progress:
+        remaining = deque(blocks)
+        if mostly_python:
+            for result, size in _map_until_waiting(function, remaining):
+                yield result
+                progress.update(size)
+        for result, size in _map_in_threads(function, remaining):
+            yield result
+            progress.update(size)
+
+
+def _map_until_waiting(
+    function: Callable[[Sequence[Item]], Result], remaining: deque[Sequence[Item]]
+) -> Iterator[tuple[Result, int]]:
+    """Take blocks from the front, as long as the processor works for at least half of the time."""
+    wall = work = 0.0
+    while remaining and wall <= 2 * work:
+        block = remaining.popleft()
+        start, start_work = time.perf_counter(), time.thread_time()
+        result = function(block)
+        wall += time.perf_counter() - start
+        work += time.thread_time() - start_work
+        yield result, len(block)
+
+
+def _map_in_threads(
+    function: Callable[[Sequence[Item]], Result], remaining: deque[Sequence[Item]]
+) -> Iterator[tuple[Result, int]]:
     pool = ThreadPoolExecutor(_NUM_THREADS)
     running: deque[tuple[Future, int]] = deque()
     try:
-        with tqdm(total=total, desc=desc, disable=quiet or total < _PROGRESS_FROM) as progress:
-            for block in blocks:
+        while remaining or running:
+            while remaining and len(running) < 4 * _NUM_THREADS:
+                block = remaining.popleft()
                 running.append((pool.submit(function, block), len(block)))
-                if len(running) < 4 * _NUM_THREADS:
-                    continue
-                future, size = running.popleft()
-                yield future.result()
-                progress.update(size)
-            for future, size in running:
-                yield future.result()
-                progress.update(size)
+            future, size = running.popleft()
+            yield future.result(), size
     finally:
         pool.shutdown(cancel_futures=True)

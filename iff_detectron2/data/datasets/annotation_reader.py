@@ -66,8 +66,8 @@ def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None)
         ValueError: a file is malformed, see `read_xml`.
     """
     if cache is None or len(paths) < _CACHE_FROM:
-        blocks = map_blocks(_read_block, split_blocks(paths, _BLOCK), desc)
-        return concatenate(list(blocks))
+        blocks = split_blocks(paths, _BLOCK)
+        return concatenate(list(map_blocks(_read_block, blocks, desc, mostly_python=True)))
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock(str(cache)))
@@ -88,8 +88,9 @@ def find_unreadable(paths: Sequence[str], desc: str) -> list[tuple[str, str]]:
     Returns:
         Path and reason of each file that is missing or malformed, in order.
     """
+    blocks = split_blocks(paths, _BLOCK)
     return [
-        bad for block in map_blocks(_bad_files, split_blocks(paths, _BLOCK), desc) for bad in block
+        bad for block in map_blocks(_bad_files, blocks, desc, mostly_python=True) for bad in block
     ]
 
 
@@ -126,7 +127,7 @@ def _stat(path: str) -> tuple[int, int]:
 def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTable:
     blocks = split_blocks(paths, _BLOCK)
     key = _key(paths)
-    stats = list(map_blocks(_stat_block, blocks, desc, quiet=True))
+    stats = list(map_blocks(_stat_block, blocks, desc, quiet=True, mostly_python=True))
     tables = _load(cache, key, stats)
     missing = [number for number, table in enumerate(tables) if table is None]
     if not missing:
@@ -134,7 +135,8 @@ def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTabl
     saved = time.monotonic()
     complete = False
     try:
-        reading = map_blocks(_read_block, [blocks[number] for number in missing], desc)
+        unread = [blocks[number] for number in missing]
+        reading = map_blocks(_read_block, unread, desc, mostly_python=True)
         for number, table in zip(missing, reading, strict=True):
             tables[number] = table
             if time.monotonic() - saved > _SAVE_EVERY:

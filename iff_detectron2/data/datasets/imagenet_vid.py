@@ -102,14 +102,14 @@ def _read_list(root: Path, path: Path, form: ListForm) -> _Listing:
             for frame in range(entry.length)
         )
     videos: dict[str, NumberedFrames] = {}
-    listing = _Listing([], [], [], FrameIndex())
+    images, annotation_files, fields = [], [], []
     for video, length, frame, image_id in rows:
         if video not in videos:
             videos[video] = NumberedFrames(f"{data}/{video}", range(length))
         stem = f"{video}/{frame:06d}"  # as NumberedFrames writes it, which takes thrice as long
-        listing.images.append(f"{data}/{stem}.JPEG")
-        listing.xmls.append(f"{xmls}/{stem}.xml")
-        listing.fields.append(
+        images.append(f"{data}/{stem}.JPEG")
+        annotation_files.append(f"{xmls}/{stem}.xml")
+        fields.append(
             {
                 "image_id": image_id,
                 "video_id": video,
@@ -117,7 +117,7 @@ def _read_list(root: Path, path: Path, form: ListForm) -> _Listing:
                 "video_length": length,
             }
         )
-    return listing._replace(frame_index=FrameIndex(videos))
+    return _Listing(images, annotation_files, fields, FrameIndex(videos))
 
 
 def _categories(

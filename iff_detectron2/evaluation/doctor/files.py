@@ -36,12 +36,13 @@ def check_files(dicts: Sequence[Record], videos: Videos, decode: bool) -> list[F
     listed = list(dict.fromkeys(record["file_name"] for record in dicts))
     frames = (frame for of_video in videos.values() for frame in of_video)
     every = list(dict.fromkeys([*frames, *listed]))
-    missing = set(_run(_missing, _containers(every), "looking for frames"))
+    missing = set(_run(_missing, _containers(every), "looking for frames", mostly_python=True))
     from_1 = _count_from_1(videos, missing)
     there = [name for name in (every if decode else listed) if _container(name) not in missing]
     look = _decoded if decode else _header
     bad, sizes = [], {}
-    for name, size, reason in _run(look, there, "decoding" if decode else "reading headers"):
+    desc = "decoding" if decode else "reading headers"
+    for name, size, reason in _run(look, there, desc, mostly_python=not decode):
         if reason:
             bad.append(reason if str(name) in reason else f"{name}: {reason}")
         elif size is not None:
@@ -69,8 +70,9 @@ def _containers(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(_container, names)))
 
 
-def _run(function: Callable, names: Sequence[str], desc: str) -> Iterator:
-    for block in map_blocks(function, split_blocks(names, _BLOCK), desc):
+def _run(function: Callable, names: Sequence[str], desc: str, *, mostly_python: bool) -> Iterator:
+    blocks = split_blocks(names, _BLOCK)
+    for block in map_blocks(function, blocks, desc, mostly_python=mostly_python):
         yield from block
 
 
