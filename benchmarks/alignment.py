@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from iff_detectron2.engine import load_config
+from iff_detectron2.engine.inference import prepare_for_inference
 from iff_detectron2.modeling.flow_estimator import FlowEstimator, build_flow_estimator
 
 CONFIG = "configs/ImageNetVID/iff_net_C_R_101.yaml"
@@ -95,7 +96,7 @@ def main() -> None:
         exact = estimator.double()(
             estimator.encode(features.double(), images.double()), codes[:2].double()
         )
-        estimator.to(device, dtype)
+        prepare_for_inference(estimator.to(device, dtype))
         inputs = [x.to(device, dtype) for x in (features, images, codes)]
         error = timing.largest_error(run(estimator, *inputs[:2], inputs[2][:2]), [exact])
         if error > TOLERANCE[dtype]:

@@ -25,6 +25,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from iff_detectron2.engine import VideoPredictor, load_config
+from iff_detectron2.engine.inference import prepare_for_inference
 
 ROWS = {
     "R-FCN": "configs/ImageNetVID/rfcn_R_101.yaml",
@@ -56,7 +57,7 @@ def config(path: str, args: argparse.Namespace, *opts: object) -> CfgNode:
 def build(cfg: CfgNode, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """A model with random weights; those that models have in common are the same."""
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
+    model = build_model(cfg)
     own = model.state_dict()
     shared = {k: weights[k] for k in own.keys() & weights.keys()}
     model.load_state_dict({**own, **{k: v for k, v in shared.items() if v.shape == own[k].shape}})
@@ -65,7 +66,7 @@ def build(cfg: CfgNode, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
         if "flow_estimator" in name and parameter.dim() > 1 and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.01)
     weights.update(model.state_dict())
-    return model
+    return prepare_for_inference(model)  # as a predictor does with the model that it loads
 
 
 def frames(size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:

@@ -24,8 +24,8 @@ from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.utils.image import check_bgr_image
 
 from .checkpoint import VideoCheckpointer
+from .inference import compile_frame_part, mixed_precision, prepare_for_inference
 from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
-from .precision import compile_frame_part, mixed_precision
 
 ON_SIZE_CHANGE = ("error", "reset")
 AMP_TYPES = {"": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -37,10 +37,10 @@ Results = list[tuple[int, Instances]]
 
 
 def load_model(cfg) -> nn.Module:
-    """Builds the model of a config with MODEL.WEIGHTS, ready for inference."""
-    model = build_model(cfg).eval()
+    """Builds the model of a config with MODEL.WEIGHTS, for inference alone."""
+    model = build_model(cfg)
     VideoCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    return model
+    return prepare_for_inference(model)
 
 
 @dataclass
@@ -69,8 +69,9 @@ class VideoPredictor:
         """
         Args:
             cfg: config; window, memory, precision and the rest are under TEST.VIDEO.
-            model: the model of this config, to share it; otherwise it is built and MODEL.WEIGHTS
-                loaded. It is put into evaluation mode.
+            model: the model of this config, to share it; it is put into evaluation mode and
+                otherwise stays as it is. Without one it is built, MODEL.WEIGHTS loaded, and made
+                fast (`engine.inference.prepare_for_inference`).
 
         Raises:
             ValueError: for a choice under TEST.VIDEO that does not exist.

@@ -251,6 +251,6 @@ def _cosine(rows: Tensor, index: Tensor, weight: Tensor, key: Tensor, key_norm: 
         warped = weighted_vectors(rows, index[part], weight[part])
         order = itself[: warped.shape[0]]
         dot = inner_products(warped, order, key[part])[:, 0]
-        norm = inner_products(warped, order, warped)[:, 0].sqrt_()
+        norm = torch.linalg.vector_norm(warped, dim=1)
         cosine[part] = dot / (norm.clamp(min=EPS) * key_norm[part].clamp(min=EPS))
     return cosine

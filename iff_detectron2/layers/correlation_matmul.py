@@ -120,7 +120,7 @@ def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> 
     dtype = accumulation_type(x2.dtype)
     channels, height, width = x2.shape[1:]
     products = _Products(radius, stride)
-    key_pixels, pixels = PixelMajor(dtype), PixelMajor(dtype)
+    key_pixels, pixels = (PixelMajor(dtype, rows_apart=True) for _ in range(2))
     for py in range(min(stride, height)):
         key = None
         for n in range(x2.shape[0]):
@@ -130,7 +130,7 @@ def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> 
             target = out[n, :, py::stride].permute(1, 2, 0).unflatten(2, (2 * radius + 1, -1))
             for tile in _tiles(width, stride, x2.device):
                 band = products.correlation(key, rows, tile)
-                tile.of(target, stride).copy_(band.mul_(1 / channels))
+                torch.mul(band, 1 / channels, out=tile.of(target, stride))
 
 
 def correlate_grad1(grad: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
@@ -154,7 +154,7 @@ def _gather(
     dtype = accumulation_type(x.dtype)
     channels, height, width = x.shape[1:]
     products = _Products(radius, stride)
-    source_pixels, grad_pixels = PixelMajor(dtype), PixelMajor(dtype)
+    source_pixels, grad_pixels = (PixelMajor(dtype, rows_apart=True) for _ in range(2))
     reduce = out.shape[0] == 1 and grad.shape[0] != 1
     for py in range(min(stride, height)):
         source = None

@@ -7,16 +7,23 @@ from torch import Tensor
 
 
 class PixelMajor:
-    """Turns samples [C, H, W] into contiguous [H, W, C] of one type, in one reused buffer."""
+    """Turns samples [C, H, W] into [H, W, C] of one type, in one reused buffer."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, *, rows_apart: bool = False) -> None:
+        """
+        Args:
+            dtype: type of the result.
+            rows_apart: the result need not be contiguous if the channels of each pixel are.
+        """
         self._dtype = dtype
+        self._rows_apart = rows_apart
         self._buffer: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns [H, W, C]: x itself if it lies so, else a copy valid until the next call."""
         pixels = x.permute(1, 2, 0)
-        if pixels.dtype == self._dtype and pixels.is_contiguous():
+        lies_so = pixels.stride(2) == 1 if self._rows_apart else pixels.is_contiguous()
+        if pixels.dtype == self._dtype and lies_so:
             return pixels
         size = pixels.numel()
         if self._buffer is None or self._buffer.numel() < size:

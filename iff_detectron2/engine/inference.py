@@ -1,4 +1,4 @@
-"""Faster arithmetic for inference: mixed precision, and torch.compile of what runs once a frame."""
+"""Faster inference: folded norms, memory layout, mixed precision, and torch.compile."""
 
 from __future__ import annotations
 
@@ -8,10 +8,33 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
 _SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
+
+
+def prepare_for_inference(model: nn.Module) -> nn.Module:
+    """Changes a model that will not be trained, in place, so that it computes the same faster.
+
+    A norm with fixed statistics behind a convolution becomes part of its weights, so the names of
+    the weights are not those of the checkpoint any more. On the CPU weights, and with them the
+    maps, are laid out pixel by pixel; on a GPU this is not measured and stays as it is.
+    """
+    for module in model.eval().modules():
+        norm: Any = getattr(module, "norm", None)
+        fixed = isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d))
+        if fixed and isinstance(module, nn.Conv2d):
+            mean, variance = norm.running_mean, norm.running_var
+            module.weight, module.bias = fuse_conv_bn_weights(
+                module.weight, module.bias, mean, variance, norm.eps, norm.weight, norm.bias
+            )
+            module.norm = None  # type: ignore[assignment]
+    if next(model.parameters()).device.type == "cpu":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 class _Float32Softmax(TorchFunctionMode):
