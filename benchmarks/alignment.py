@@ -56,19 +56,19 @@ def build(name: str, args: argparse.Namespace) -> FlowEstimator:
     return estimator
 
 
-def run(estimator: FlowEstimator, features: Tensor, images: Tensor, codes: Tensor) -> Tensor:
+def run(estimator: FlowEstimator, features: Tensor, images: Tensor, *codes: Tensor) -> Tensor:
     """Encodes the new frame and finds the flow of all neighbours to it."""
-    return estimator(estimator.encode(features, images), codes)
+    return estimator.estimate(estimator.encode(features, images), codes)
 
 
-def gflops(estimator: FlowEstimator, inputs: list[Tensor], codes: Tensor) -> float:
+def gflops(estimator: FlowEstimator, *inputs: Tensor) -> float:
     """Arithmetic of one run in GFLOP; the correlation counted by hand."""
     with FlopCounterMode(display=False) as counter:
-        run(estimator, *inputs, codes)
+        run(estimator, *inputs)
     total = counter.get_total_flops()
     if hasattr(estimator, "max_displacement"):
         side = 2 * (estimator.max_displacement // estimator.correlation_stride) + 1
-        total += 2 * side**2 * codes.numel()
+        total += 2 * side**2 * sum(codes.numel() for codes in inputs[2:])
     return total / 1e9
 
 
@@ -90,15 +90,18 @@ def main() -> None:
     rows: dict[str, tuple] = {}
     times: dict[str, list[tuple[float, float]]] = {}
     for name, estimator in estimators.items():
-        codes = torch.cat([estimator.encode(*n) for n in neighbours])
-        flops = gflops(estimator, [features, images], codes)
+        codes = [estimator.encode(*neighbour) for neighbour in neighbours]
+        flops = gflops(estimator, features, images, *codes)
         # Two neighbours tell whether it is right; float64 of all of them would take minutes.
         exact = estimator.double()(
-            estimator.encode(features.double(), images.double()), codes[:2].double()
+            estimator.encode(features.double(), images.double()), torch.cat(codes[:2]).double()
         )
         prepare_for_inference(estimator.to(device, dtype))
-        inputs = [x.to(device, dtype) for x in (features, images, codes)]
-        error = timing.largest_error(run(estimator, *inputs[:2], inputs[2][:2]), [exact])
+        inputs = [
+            x.to(device, dtype, memory_format=torch.channels_last)  # as a stream keeps them
+            for x in (features, images, *codes)
+        ]
+        error = timing.largest_error(run(estimator, *inputs[:4]), [exact])
         if error > TOLERANCE[dtype]:
             print(f"{name}: wrong by {error:.1e}, no time")
             continue

@@ -23,6 +23,7 @@ import timing
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from torch.utils.flop_counter import FlopCounterMode
 
 from iff_detectron2.engine import VideoPredictor, load_config
 from iff_detectron2.engine.inference import prepare_for_inference
@@ -114,15 +115,21 @@ def rows(args: argparse.Namespace) -> None:
         predictors[name] = VideoPredictor(cfg, build(cfg, weights))
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in predictors}
     peaks = dict.fromkeys(predictors, 0.0)
-    for turn, frame in zip(range(1 + args.frames), frames(args.size), strict=False):
+    gflop = {}
+    for name, predictor in predictors.items():  # the first frame warms up, too
+        with FlopCounterMode(display=False) as counter:
+            predictor.push(next(frames(args.size)))
+        gflop[name] = counter.get_total_flops() / 1e9
+    for _, frame in zip(range(args.frames), frames(args.size, seed=1), strict=False):
         for name, predictor in predictors.items():
             before = reset_peak(predictor.device)
             spent = timed_push(predictor, frame)
             peaks[name] = max(peaks[name], peak(predictor.device) - before)
-            if turn:  # the first warms up
-                times[name].append(spent)
+            times[name].append(spent)
     print(f"\nR-101, {args.size[0]} x {args.size[1]}, 20 neighbours, median of {args.frames}")
-    print("row          ms a frame  processor ms  over R-FCN   MiB added by a frame   planned, GiB")
+    print(
+        "row       GFLOP  ms a frame  processor ms  over R-FCN  MiB added by a frame  planned, GiB"
+    )
     medians = {n: [statistics.median(t[c] for t in v) for c in (0, 1)] for n, v in times.items()}
     base = medians.get("R-FCN")
     clock = 1 if args.device == "cpu" else 0
@@ -130,12 +137,13 @@ def rows(args: argparse.Namespace) -> None:
         ratio = f"{medians[name][clock] / base[clock]:.2f}" if base else "-"
         plan = predictors[name].plan(*args.size)
         print(
-            f"{name:10} {wall:12.0f} {cpu:13.0f} {ratio:>11} {peaks[name]:22.0f} "
-            f"{plan.on_device / 2**30:19.2f}"
+            f"{name:9} {gflop[name]:5.0f} {wall:11.0f} {cpu:13.0f} {ratio:>11} {peaks[name]:18.0f} "
+            f"{plan.on_device / 2**30:13.2f}"
         )
     if {"IFF-C", "OptFlow-B"} <= medians.keys():
         ratio = medians["OptFlow-B"][clock] / medians["IFF-C"][clock]
-        print(f"OptFlow-B costs {ratio:.2f} times as much as IFF-C")
+        by_gflop = gflop["OptFlow-B"] / gflop["IFF-C"]
+        print(f"OptFlow-B costs {ratio:.2f} times as much as IFF-C, by arithmetic {by_gflop:.2f}")
 
 
 def growth(args: argparse.Namespace) -> None:

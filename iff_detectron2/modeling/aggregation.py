@@ -184,6 +184,11 @@ def _with_key(key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
     return frames, torch.cat((alignment.key_score, alignment.scores))
 
 
+def _parts(codes: Codes) -> Mapping[str, Any]:
+    """Codes of several frames, of a stream as they lie one by one in its memory."""
+    return getattr(codes, "parts", codes)
+
+
 def build_aggregator(cfg, input_shape: ShapeSpec, *, carried_flow: bool = False) -> Aggregator:
     """Builds the aggregator that MODEL.IFF.AGGREGATOR names."""
     build = AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)
@@ -324,8 +329,7 @@ class FlowGuidedAggregator(Aggregator):
             return super().forward(key, refs, offsets=offsets, flow=flow)
         # The same sum without the warped frames ever standing in memory together.
         flow = self._flow(key, refs, flow)
-        # Frames of a stream lie one by one in its memory, and need not be copied together.
-        parts: Mapping[str, Any] = getattr(refs, "parts", refs)
+        parts = _parts(refs)
         feature = warp_and_aggregate(
             parts["feature"],
             parts["embedding"],
@@ -337,7 +341,9 @@ class FlowGuidedAggregator(Aggregator):
 
     def _flow(self, key: Codes, refs: Codes, carried: Tensor | None) -> Tensor:
         if self.flow_estimator is not None:
-            return self.flow_estimator(key["flow"], refs["flow"])
+            if torch.is_grad_enabled():
+                return self.flow_estimator(key["flow"], refs["flow"])
+            return self.flow_estimator.estimate(key["flow"], _parts(refs)["flow"])
         if carried is None:
             raise ValueError("an aggregator without a flow estimator needs the flow of another map")
         return carried

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import configurable
@@ -22,7 +23,14 @@ The registered object is called with `obj(cfg, input_shape)` and returns a `Flow
 
 
 class FlowEstimator(nn.Module, ABC):
-    """Predicts feature flow in two steps, so that the first is done once a frame."""
+    """Predicts feature flow in two steps, so that the first is done once a frame.
+
+    Attributes:
+        cpu_batch: neighbours that `estimate` takes at a time on a CPU, whose cache holds the maps
+            of few.
+    """
+
+    cpu_batch = 4
 
     @abstractmethod
     def encode(self, features: Tensor, images: Tensor) -> Tensor:
@@ -48,6 +56,23 @@ class FlowEstimator(nn.Module, ABC):
             Displacement [T, 2, H, W], dx and dy in cells of the map: the key's cell p looks at
             p + M(p) of the neighbour.
         """
+
+    def estimate(self, key: Tensor, refs: Tensor | Sequence[Tensor]) -> Tensor:
+        """Predicts as `forward` does, for testing: never with all pairs in memory on a CPU.
+
+        Args:
+            key: encoding of the key frame, batch of 1.
+            refs: encodings of its neighbours, T in all; they need not lie together.
+        """
+        return torch.cat([self(key, group) for group in self._groups(refs)])
+
+    def _groups(self, refs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        parts = [refs] if isinstance(refs, Tensor) else list(refs)
+        frames = [frame for part in parts for frame in part.split(1) if len(part)]
+        size = self.cpu_batch if parts[0].device.type == "cpu" else max(len(frames), 1)
+        groups = [frames[start : start + size] for start in range(0, len(frames), size)]
+        # One frame is taken from where it is.
+        return [g[0] if len(g) == 1 else torch.cat(g) for g in groups] or parts[:1]
 
 
 def build_flow_estimator(cfg, input_shape: ShapeSpec) -> FlowEstimator:
@@ -83,6 +108,8 @@ def _flow_conv(in_channels: int) -> Conv2d:
 @FLOW_ESTIMATOR_REGISTRY.register()
 class BasicIFF(FlowEstimator):
     """The basic IFF module (Fig. 3): two shared layers a frame, one on their concatenation."""
+
+    cpu_batch = 1
 
     @configurable
     def __init__(self, *, in_channels: int, channels: int) -> None:
@@ -160,7 +187,13 @@ class AdvancedIFF(FlowEstimator):
         return self.eb1(features)
 
     def forward(self, key: Tensor, refs: Tensor) -> Tensor:
-        correlation = local_correlation(key, refs, self.max_displacement, self.correlation_stride)
+        return self._pairs(key, self.eb2(key), refs)
+
+    def estimate(self, key: Tensor, refs: Tensor | Sequence[Tensor]) -> Tensor:
         # EB-2 sees the key frame alone, so it runs once for all neighbours.
-        relation = F.relu(self.relation(correlation) + self.eb2(key))
-        return self.flow(self.fuse(relation))
+        context = self.eb2(key)
+        return torch.cat([self._pairs(key, context, group) for group in self._groups(refs)])
+
+    def _pairs(self, key: Tensor, context: Tensor, refs: Tensor) -> Tensor:
+        correlation = local_correlation(key, refs, self.max_displacement, self.correlation_stride)
+        return self.flow(self.fuse(F.relu(self.relation(correlation) + context)))
