@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import use_triton
-from .pixels import PixelMajor, accumulation_type
+from .pixels import PixelMajor, accumulation_type, layout_of
 from .sampling import bilinear_corners, inner_products, weighted_vectors, write_vectors
 from .warp import flow_warp
 
@@ -132,16 +132,11 @@ def _check(
 
 
 def _empty(features: Tensor) -> Tensor:
-    channels_last = features.is_contiguous(memory_format=torch.channels_last)
     return torch.empty(
         (1, *features.shape[1:]),
         dtype=features.dtype,
         device=features.device,
-        memory_format=(
-            torch.channels_last
-            if channels_last and not features.is_contiguous()
-            else torch.contiguous_format
-        ),
+        memory_format=layout_of(features),
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import correlation_matmul
 from .backend import use_triton
+from .pixels import layout_of
 
 
 def local_correlation(
@@ -81,17 +82,9 @@ def _check(x1: Tensor, x2: Tensor, max_displacement: int, stride: int) -> None:
 
 def _empty(like: Tensor, batch: int, channels: int) -> Tensor:
     """Allocates [batch, channels, H, W] in the type, device and memory format of `like`."""
-    channels_last = like.is_contiguous(memory_format=torch.channels_last)
-    return torch.empty(
-        (batch, channels, like.shape[2], like.shape[3]),
-        dtype=like.dtype,
-        device=like.device,
-        memory_format=(
-            torch.channels_last
-            if channels_last and not like.is_contiguous()
-            else torch.contiguous_format
-        ),
-    )
+    shape = (batch, channels, *like.shape[2:])
+    # Not new_empty, which knows no memory format.
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout_of(like))
 
 
 def _implementation(x: Tensor) -> ModuleType:

@@ -31,6 +31,12 @@ class PixelMajor:
         return self._buffer[:size].view(pixels.shape).copy_(pixels)
 
 
+def layout_of(x: Tensor) -> torch.memory_format:
+    """The memory format of [N, C, H, W]; where both fit, as for one channel, the contiguous one."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 def accumulation_type(*dtypes: torch.dtype) -> torch.dtype:
     """Returns float64 if any of the types is float64, else float32."""
     return torch.float64 if torch.float64 in dtypes else torch.float32

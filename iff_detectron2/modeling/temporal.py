@@ -15,6 +15,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from iff_detectron2.layers import resize_flow
+from iff_detectron2.layers.pixels import layout_of
 from iff_detectron2.structures import TemporalWindow
 
 from .aggregation import Aggregation, Aggregator, Codes, build_aggregator
@@ -275,7 +276,7 @@ class TemporalAggregation(nn.Module):
         }
         # In the backbone's layout, so that what comes next rounds as it does without neighbours.
         return {
-            level: x.contiguous(memory_format=_layout(features[level]))
+            level: x.contiguous(memory_format=layout_of(features[level]))
             for level, x in fused.items()
         }
 
@@ -351,11 +352,6 @@ class TemporalAggregation(nn.Module):
         reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
         if reach:
             storage.put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if pixel_major else torch.contiguous_format
 
 
 def _stand_alone(codes: FrameCodes) -> FrameCodes:

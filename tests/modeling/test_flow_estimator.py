@@ -74,6 +74,31 @@ def test_no_neighbours(kind):
     assert estimator(codes, codes[:0]).shape == (0, 2, 5, 7)
 
 
+@pytest.mark.parametrize("count", [0, 1, 4, 7])
+@pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
+def test_in_testing_neighbours_may_come_in_parts(kind, count):
+    estimator = make(kind, scale=0.1)
+    codes = estimator.encode(torch.randn(1 + count, 6, 5, 7, dtype=torch.float64), IMAGES)
+    key, refs = codes[:1], codes[1:]
+    expected = estimator(key, refs)
+    for parts in (refs, [refs], [refs[:3], refs[3:]], refs.split(1) if count else [refs]):
+        flow = estimator.estimate(key, parts)
+        assert flow.shape == (count, 2, 5, 7)
+        torch.testing.assert_close(flow, expected)
+
+
+def test_the_cpu_holds_few_pairs_at_a_time(monkeypatch):
+    estimator = make(AdvancedIFF, scale=0.1)
+    sizes, contexts = [], []
+    estimator.relation.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    estimator.eb2.register_forward_hook(lambda *_: contexts.append(1))
+    codes = estimator.encode(torch.randn(8, 6, 5, 7, dtype=torch.float64), IMAGES)
+    monkeypatch.setattr(estimator, "cpu_batch", 3)
+    estimator.estimate(codes[:1], codes[1:].split(1))
+    assert sizes == [3, 3, 1]
+    assert len(contexts) == 1
+
+
 def test_advanced_module_by_its_figure():
     """Fig. 4 and 5 written out with plain functions, the correlation as a loop."""
     f = nn.functional
