@@ -141,11 +141,13 @@ class VIDEvaluator(DatasetEvaluator):
         detections = self._merge(gathered)
         progress = len(self._frames) >= FRAMES_WORTH_A_PROGRESS_BAR
         track_ids = None
+        raw = None if self._output_dir is None else self._output_dir / "predictions_raw.json"
         if self._postprocess is not None:
-            if self._output_dir is not None:
-                path = self._output_dir / "predictions_raw.json"
-                write_predictions_json(path, detections, self._frames, self._category_ids, progress)
+            if raw is not None:
+                write_predictions_json(raw, detections, self._frames, self._category_ids, progress)
             detections, track_ids = self._postprocess(detections, self._frames, progress)
+        elif raw is not None:
+            raw.unlink(missing_ok=True)  # an earlier run's would not fit the new predictions
         if self._output_dir is not None:
             # Before scoring: what took longest to compute is safe first.
             self._save_predictions(self._output_dir, detections, progress, track_ids)

@@ -75,7 +75,7 @@ def draw_detections(
     picture = resize(frame, width, height)
     factor = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
     short_side = min(height, width)
-    font_size = font_size or int(np.clip(short_side / 26, 11, 26))
+    font_size = font_size or int(np.clip(short_side / 36, 11, 22))
     thickness = max(2, round(short_side / 240))
 
     if detections.scores is None:

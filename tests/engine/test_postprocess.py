@@ -139,6 +139,10 @@ def test_frames_are_gathered_from_all_processes_first(dataset, tmp_path, monkeyp
 def test_without_postprocess_nothing_changes(dataset, tmp_path):
     cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path))
     assert build_postprocess(cfg) is None
+    # What an earlier run with postprocessing left behind goes.
+    run(
+        VideoTrainer.build_evaluator(seq_nms_cfg(tmp_path, "seq_nms_plus"), "walking_dogs"), dataset
+    )
     run(VideoTrainer.build_evaluator(cfg, "walking_dogs"), dataset)
     names = {path.name for path in (tmp_path / "inference" / "walking_dogs").iterdir()}
     assert names == {"predictions.json", "predictions.txt", "results.json", "results.txt"}
