@@ -24,9 +24,11 @@ def prepare_for_inference(model: nn.Module) -> nn.Module:
     maps, are laid out pixel by pixel; on a GPU this is not measured and stays as it is.
     """
     for module in model.eval().modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
         norm: Any = getattr(module, "norm", None)
         fixed = isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d))
-        if fixed and isinstance(module, nn.Conv2d):
+        if fixed and norm.running_mean is not None:
             mean, variance = norm.running_mean, norm.running_var
             module.weight, module.bias = fuse_conv_bn_weights(
                 module.weight, module.bias, mean, variance, norm.eps, norm.weight, norm.bias

@@ -22,6 +22,8 @@ def norms(model: nn.Module) -> list[nn.Module]:
 
 def randomise_statistics(model: nn.Module) -> nn.Module:
     for norm in norms(model):
+        if norm.running_mean is None:
+            continue
         for name, low, high in (
             *(("weight", 0.5, 1.5), ("bias", -0.5, 0.5)),
             *(("running_mean", -0.5, 0.5), ("running_var", 0.5, 2.0)),
@@ -39,10 +41,11 @@ def convolution(norm: nn.Module | None) -> nn.Module:
     [
         (FrozenBatchNorm2d(6), True),
         (nn.BatchNorm2d(6), True),
+        (nn.BatchNorm2d(6, track_running_stats=False), False),
         (nn.GroupNorm(2, 6), False),
         (None, True),
     ],
-    ids=["frozen", "batch norm", "group norm", "none"],
+    ids=["frozen", "batch norm", "no statistics", "group norm", "none"],
 )
 def test_a_norm_with_fixed_statistics_becomes_part_of_the_weights(norm, folded):
     torch.manual_seed(0)
