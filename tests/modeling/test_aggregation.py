@@ -6,11 +6,16 @@ from detectron2.layers import ShapeSpec
 from torch import nn
 from toy_models import tiny_cfg
 
-from iff_detectron2.modeling import AverageAggregator, FlowGuidedAggregator, build_aggregator
+from iff_detectron2.modeling import (
+    AverageAggregator,
+    FlowEstimator,
+    FlowGuidedAggregator,
+    build_aggregator,
+)
 from iff_detectron2.modeling.aggregation import similarity
 
 
-class ConstantFlow(nn.Module):
+class ConstantFlow(FlowEstimator):
     """Stands for a flow estimator that knows the motion."""
 
     def __init__(self, dx: float, dy: float) -> None:

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from toy_models import build, make_video, tiny_cfg, window_sample
 
-from iff_detectron2.modeling import FlowGuidedAggregator, OffsetAwareAggregator
+from iff_detectron2.modeling import FlowEstimator, FlowGuidedAggregator, OffsetAwareAggregator
 
 
-class NoFlow(nn.Module):
+class NoFlow(FlowEstimator):
     def encode(self, features, images):
         return features[:, :1]
 
