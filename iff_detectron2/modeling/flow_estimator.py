@@ -68,7 +68,7 @@ class FlowEstimator(nn.Module, ABC):
 
     def _groups(self, refs: Tensor | Sequence[Tensor]) -> list[Tensor]:
         parts = [refs] if isinstance(refs, Tensor) else list(refs)
-        frames = [frame for part in parts for frame in part.split(1) if len(part)]
+        frames = [frame for part in parts if len(part) for frame in part.split(1)]
         size = self.cpu_batch if parts[0].device.type == "cpu" else max(len(frames), 1)
         groups = [frames[start : start + size] for start in range(0, len(frames), size)]
         # One frame is taken from where it is.

@@ -5,6 +5,7 @@ from toy_models import build, tiny_cfg
 
 from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.engine.memory_plan import GIB, MemoryPlan, available_memory, check_fits
+from iff_detectron2.modeling import FlowEstimator
 
 # Big enough for the codes to matter, small enough to be quick.
 SIZES = ["INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 128]
@@ -17,6 +18,12 @@ def model():
 
 def predictor_of(model, *opts):
     return VideoPredictor(tiny_cfg(*SIZES, *opts), model)
+
+
+@pytest.fixture
+def all_at_once(monkeypatch):
+    """The flow of all neighbours is estimated at once, as it is on a GPU."""
+    monkeypatch.setattr(FlowEstimator, "cpu_batch", 1000)
 
 
 def frames(count):
@@ -48,6 +55,7 @@ def test_the_memory_is_as_large_as_planned(model, opts):
     assert plan.weights == sum(x.nbytes for x in (*model.parameters(), *model.buffers()))
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_working_memory_counts_what_stands_side_by_side(model):
     # Of a neighbour: 16 channels of its flow code, 81 of the correlation, at most four maps of 8
     # and the flow. Features and embeddings are read where they are.
@@ -55,6 +63,14 @@ def test_working_memory_counts_what_stands_side_by_side(model):
     pairs = {n: predictor_of(model, "TEST.VIDEO.NUM_REFS", n).plan(96, 128) for n in (20, 40)}
     grown = (pairs[40].working - pairs[20].working) / 20
     assert (16 + 81) * cells <= grown <= (16 + 81 + 4 * 8 + 2) * cells
+
+
+def test_on_the_cpu_more_neighbours_take_no_more_working_memory(model):
+    few, many = (
+        predictor_of(model, "TEST.VIDEO.NUM_REFS", count).plan(96, 128) for count in (20, 40)
+    )
+    # Beyond the flow of each and what says where it leads: four cells and their weights.
+    assert 0 <= many.working - few.working <= 20 * 12 * 16 * (2 * 4 + 4 * (8 + 4))
 
 
 def test_the_plan_covers_what_a_run_allocates(model):
@@ -76,6 +92,7 @@ def test_the_plan_covers_what_a_run_allocates(model):
     assert 0.5 * plan.working < peak < 1.3 * plan.working
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_chunks_and_small_types_take_less(model):
     base = ("TEST.VIDEO.NUM_REFS", 20)
     whole = predictor_of(model, *base).plan(96, 128)
@@ -102,6 +119,7 @@ def test_planning_leaves_no_trace(model):
     assert not len(model.temporal.memory)
 
 
+@pytest.mark.usefixtures("all_at_once")
 def test_what_does_not_fit_is_refused_with_advice(model):
     base = ("TEST.VIDEO.NUM_REFS", 20)
     predictor = predictor_of(model, *base)
