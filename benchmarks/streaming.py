@@ -137,8 +137,8 @@ def rows(args: argparse.Namespace) -> None:
         ratio = f"{medians[name][clock] / base[clock]:.2f}" if base else "-"
         plan = predictors[name].plan(*args.size)
         print(
-            f"{name:9} {gflop[name]:5.0f} {wall:11.0f} {cpu:13.0f} {ratio:>11} {peaks[name]:18.0f} "
-            f"{plan.on_device / 2**30:13.2f}"
+            f"{name:9} {gflop[name]:5.0f} {wall:11.0f} {cpu:13.0f} {ratio:>11} "
+            f"{peaks[name]:21.0f} {plan.on_device / 2**30:13.2f}"
         )
     if {"IFF-C", "OptFlow-B"} <= medians.keys():
         ratio = medians["OptFlow-B"][clock] / medians["IFF-C"][clock]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import use_triton
-from .pixels import PixelMajor, accumulation_type, layout_of
+from .pixels import PixelMajor, accumulation_type, empty_map, join_samples
 from .sampling import bilinear_corners, inner_products, weighted_vectors, write_vectors
 from .warp import flow_warp
 
@@ -131,15 +131,6 @@ def _check(
         raise ValueError("there is nothing to fuse: no neighbour and no key_features.")
 
 
-def _empty(features: Tensor) -> Tensor:
-    return torch.empty(
-        (1, *features.shape[1:]),
-        dtype=features.dtype,
-        device=features.device,
-        memory_format=layout_of(features),
-    )
-
-
 @torch.library.custom_op(
     "iff_detectron2::warp_and_aggregate", mutates_args=(), device_types=("cpu", "cuda")
 )
@@ -150,14 +141,14 @@ def _aggregate(
     key_embedding: Tensor,
     key_features: Tensor | None,
 ) -> Tensor:
-    out = _empty(features[0])
+    out = empty_map(features[0], 1, features[0].shape[1])
     given = [*features, *embeddings, flow, key_embedding]
     given += [] if key_features is None else [key_features]
     if use_triton(*given):
         from iff_detectron2.kernels import aggregation as kernels
 
         if features[0].shape[1] <= kernels.MAX_CHANNELS:
-            stacked = [x[0] if len(x) == 1 else torch.cat(list(x)) for x in (features, embeddings)]
+            stacked = [join_samples(x) for x in (features, embeddings)]
             kernels.aggregate(*stacked, flow, key_embedding, key_features, out, EPS)
             return out
     _stream(features, embeddings, flow, key_embedding, key_features, out)
@@ -166,7 +157,7 @@ def _aggregate(
 
 @_aggregate.register_fake
 def _(features, embeddings, flow, key_embedding, key_features):
-    return _empty(features[0])
+    return empty_map(features[0], 1, features[0].shape[1])
 
 
 def _stream(

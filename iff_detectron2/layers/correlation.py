@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import correlation_matmul
 from .backend import use_triton
-from .pixels import layout_of
+from .pixels import empty_map
 
 
 def local_correlation(
@@ -80,13 +80,6 @@ def _check(x1: Tensor, x2: Tensor, max_displacement: int, stride: int) -> None:
         raise ValueError(f"x1 and x2 must have at least one channel, got {tuple(x1.shape)}.")
 
 
-def _empty(like: Tensor, batch: int, channels: int) -> Tensor:
-    """Allocates [batch, channels, H, W] in the type, device and memory format of `like`."""
-    shape = (batch, channels, *like.shape[2:])
-    # Not new_empty, which knows no memory format.
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout_of(like))
-
-
 def _implementation(x: Tensor) -> ModuleType:
     """Returns the module whose functions compute the operators for tensors like x."""
     if use_triton(x):
@@ -108,7 +101,7 @@ def _side(max_displacement: int, stride: int) -> int:
     "iff_detectron2::local_correlation", mutates_args=(), device_types=("cpu", "cuda")
 )
 def _correlation(x1: Tensor, x2: Tensor, max_displacement: int, stride: int) -> Tensor:
-    out = _empty(x2, x2.shape[0], _side(max_displacement, stride) ** 2)
+    out = empty_map(x2, x2.shape[0], _side(max_displacement, stride) ** 2)
     _implementation(x2).correlate(x1, x2, out, max_displacement // stride, stride)
     return out
 
@@ -120,7 +113,7 @@ def _correlation_grad1(
     grad: Tensor, x2: Tensor, max_displacement: int, stride: int, shared: bool
 ) -> Tensor:
     """Gradient to x1; `shared`: x1 has batch size 1, its gradient is the sum over the batch."""
-    out = _empty(x2, 1 if shared else x2.shape[0], x2.shape[1])
+    out = empty_map(x2, 1 if shared else x2.shape[0], x2.shape[1])
     _implementation(x2).correlate_grad1(grad, x2, out, max_displacement // stride, stride)
     return out
 
@@ -130,24 +123,24 @@ def _correlation_grad1(
 )
 def _correlation_grad2(grad: Tensor, x1: Tensor, max_displacement: int, stride: int) -> Tensor:
     """Gradient to x2."""
-    out = _empty(x1, grad.shape[0], x1.shape[1])
+    out = empty_map(x1, grad.shape[0], x1.shape[1])
     _implementation(x1).correlate_grad2(grad, x1, out, max_displacement // stride, stride)
     return out
 
 
 @_correlation.register_fake
 def _(x1: Tensor, x2: Tensor, max_displacement: int, stride: int) -> Tensor:
-    return _empty(x2, x2.shape[0], _side(max_displacement, stride) ** 2)
+    return empty_map(x2, x2.shape[0], _side(max_displacement, stride) ** 2)
 
 
 @_correlation_grad1.register_fake
 def _(grad: Tensor, x2: Tensor, max_displacement: int, stride: int, shared: bool) -> Tensor:
-    return _empty(x2, 1 if shared else x2.shape[0], x2.shape[1])
+    return empty_map(x2, 1 if shared else x2.shape[0], x2.shape[1])
 
 
 @_correlation_grad2.register_fake
 def _(grad: Tensor, x1: Tensor, max_displacement: int, stride: int) -> Tensor:
-    return _empty(x1, grad.shape[0], x1.shape[1])
+    return empty_map(x1, grad.shape[0], x1.shape[1])
 
 
 def _save(ctx, inputs, output) -> None:

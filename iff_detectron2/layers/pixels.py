@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,20 @@ def layout_of(x: Tensor) -> torch.memory_format:
     """The memory format of [N, C, H, W]; where both fit, as for one channel, the contiguous one."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def empty_map(like: Tensor, batch: int, channels: int) -> Tensor:
+    """Allocates [batch, channels, H, W] in the type, device and memory format of `like`."""
+    shape = (batch, channels, *like.shape[2:])
+    # Not new_empty, which knows no memory format.
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout_of(like))
+
+
+def join_samples(parts: Tensor | Sequence[Tensor]) -> Tensor:
+    """Samples [n, ...] of all parts as one tensor; what is one tensor already is not copied."""
+    if isinstance(parts, Tensor):
+        return parts
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
 
 
 def accumulation_type(*dtypes: torch.dtype) -> torch.dtype:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iff_detectron2.layers import local_correlation
+from iff_detectron2.layers.pixels import join_samples
 
 FLOW_ESTIMATOR_REGISTRY = Registry("FLOW_ESTIMATOR")
 FLOW_ESTIMATOR_REGISTRY.__doc__ = """
@@ -64,15 +65,15 @@ class FlowEstimator(nn.Module, ABC):
             key: encoding of the key frame, batch of 1.
             refs: encodings of its neighbours, T in all; they need not lie together.
         """
-        return torch.cat([self(key, group) for group in self._groups(refs)])
+        return torch.cat([self(key, group) for group in self._groups(refs, key.device)])
 
-    def _groups(self, refs: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        parts = [refs] if isinstance(refs, Tensor) else list(refs)
-        frames = [frame for part in parts if len(part) for frame in part.split(1)]
-        size = self.cpu_batch if parts[0].device.type == "cpu" else max(len(frames), 1)
-        groups = [frames[start : start + size] for start in range(0, len(frames), size)]
-        # One frame is taken from where it is.
-        return [g[0] if len(g) == 1 else torch.cat(g) for g in groups] or parts[:1]
+    def _groups(self, refs: Tensor | Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        # What lies together is cut into views; single frames are copied into their group alone.
+        one = isinstance(refs, Tensor)
+        frames = refs if one else [frame for part in refs for frame in part.split(1)]
+        count = max(len(frames), 1)
+        size = self.cpu_batch if device.type == "cpu" else count
+        return [join_samples(frames[start : start + size]) for start in range(0, count, size)]
 
 
 def build_flow_estimator(cfg, input_shape: ShapeSpec) -> FlowEstimator:
@@ -192,7 +193,8 @@ class AdvancedIFF(FlowEstimator):
     def estimate(self, key: Tensor, refs: Tensor | Sequence[Tensor]) -> Tensor:
         # EB-2 sees the key frame alone, so it runs once for all neighbours.
         context = self.eb2(key)
-        return torch.cat([self._pairs(key, context, group) for group in self._groups(refs)])
+        groups = self._groups(refs, key.device)
+        return torch.cat([self._pairs(key, context, group) for group in groups])
 
     def _pairs(self, key: Tensor, context: Tensor, refs: Tensor) -> Tensor:
         correlation = local_correlation(key, refs, self.max_displacement, self.correlation_stride)

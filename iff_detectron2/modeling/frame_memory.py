@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from iff_detectron2.layers.pixels import join_samples
+
 from .aggregation import Codes
 
 FrameCodes = Mapping[str, Codes]
@@ -52,8 +54,7 @@ class StackedCodes(Mapping[str, torch.Tensor]):
         self.parts = parts
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        parts = self.parts[name]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return join_samples(self.parts[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.parts)
@@ -169,8 +170,7 @@ class FrameMemory:
 
     def _restored(self, level: str, name: str, parts: list[torch.Tensor]) -> torch.Tensor:
         dtype, device = self._origin[level, name]
-        stacked = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return stacked.to(device, dtype)
+        return join_samples(parts).to(device, dtype)
 
     def forget_before(self, frame_index: int) -> None:
         """Forgets the frames before this one, which no window reaches any more."""

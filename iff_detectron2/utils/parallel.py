@@ -1,4 +1,4 @@
-"""One function over very many files, several at a time."""
+"""One function over very many files, several at a time where that is faster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -34,7 +35,7 @@ def map_blocks(
     """Apply a function to every block, in order, in bounded memory.
 
     Args:
-        function: gets one block; runs in threads.
+        function: gets one block; may run in several threads.
         blocks: what to go through, see `split_blocks`.
         desc: what the progress bar over the items says; fewer than 2000 have none.
         quiet: no progress bar.
@@ -48,11 +49,10 @@ def map_blocks(
     total = sum(map(len, blocks))
     with tqdm(total=total, desc=desc, disable=quiet or total < _PROGRESS_FROM) as progress:
         remaining = deque(blocks)
+        results = _map_in_threads(function, remaining)
         if mostly_python:
-            for result, size in _map_until_waiting(function, remaining):
-                yield result
-                progress.update(size)
-        for result, size in _map_in_threads(function, remaining):
+            results = chain(_map_until_waiting(function, remaining), results)
+        for result, size in results:
             yield result
             progress.update(size)
 
