@@ -1,14 +1,19 @@
-"""Local correlation on tensor cores: a tile of pixels of one phase against each displaced row.
+"""Local correlation on tensor cores: the pixels of a tile against the pixels around them.
 
 With displacements that are multiples of the stride s only pixels of one (y mod s, x mod s) phase
-meet, and inside a phase a displacement is a step of one cell. A program takes TILE_ROWS x TILE_COLS
-pixels of a phase as the rows of a matrix product; the columns are the pixels of one displaced row,
-wide enough for all displacements of all pixels of the tile. The wanted entries form a band, and
-every output is written once. The gradients gather along the same band, without atomics, so results
-are equal from run to run.
+meet, and inside a phase a displacement is a step of one cell. A tile of TILE_ROWS x TILE_COLS
+pixels of a phase reaches a window of (TILE_ROWS + 2R) x (TILE_COLS + 2R) pixels, counted row by row
+and taken BLOCK_Q at a time. The products of tile and window are one matrix, of which the wanted
+ones form a band.
+
+Forward that matrix is computed and its band stored. For the gradients the matrix is laid out first
+with the output's gradient on its band and zeros beside it; times the vectors of the window it gives
+the gradients of the tile. Nothing is added up with atomics, so results are equal from run to run.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import triton
@@ -19,19 +24,36 @@ from .memory_format import channels_last, channels_last_target
 
 
 @triton.jit
-def _tile_pixels(pid, H, W, STRIDE: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr):
-    """Returns phase, first cell and pixel coordinates of the tile that a program works on."""
+def _first(tile, H, W, STRIDE: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr):
+    """Returns phase (y, x) and first cell (y, x) of a tile."""
     tiles_x = tl.cdiv(tl.cdiv(W, STRIDE), TILE_COLS)
     tiles_y = tl.cdiv(tl.cdiv(H, STRIDE), TILE_ROWS)
-    first_x = (pid % tiles_x) * TILE_COLS
-    first_y = (pid // tiles_x % tiles_y) * TILE_ROWS
-    phase = pid // (tiles_x * tiles_y)
-    phase_y = phase // STRIDE
-    phase_x = phase % STRIDE
+    phase = tile // (tiles_x * tiles_y)
+    first_y = (tile // tiles_x % tiles_y) * TILE_ROWS
+    first_x = (tile % tiles_x) * TILE_COLS
+    return phase // STRIDE, phase % STRIDE, first_y, first_x
+
+
+@triton.jit
+def _pixels(first, cell_y, cell_x, H, W, STRIDE: tl.constexpr):
+    """Returns the pixel numbers of cells counted from `first` and whether they are in the map."""
+    phase_y, phase_x, first_y, first_x = first
+    y = (first_y + cell_y) * STRIDE + phase_y
+    x = (first_x + cell_x) * STRIDE + phase_x
+    return y * W + x, (y >= 0) & (y < H) & (x >= 0) & (x < W)
+
+
+@triton.jit
+def _tile_cells(TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr):
     m = tl.arange(0, TILE_ROWS * TILE_COLS)
-    tile_y = m // TILE_COLS
-    tile_x = m % TILE_COLS
-    return phase_y, phase_x, first_y, first_x, tile_y, tile_x
+    return m // TILE_COLS, m % TILE_COLS
+
+
+@triton.jit
+def _window_cells(block, RADIUS: tl.constexpr, TILE_COLS: tl.constexpr, BLOCK_Q: tl.constexpr):
+    # Cells beyond the last row of the window lie farther than any displacement of the tile.
+    q = block * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    return q // (TILE_COLS + 2 * RADIUS), q % (TILE_COLS + 2 * RADIUS)
 
 
 @triton.jit
@@ -42,175 +64,219 @@ def correlate_kernel(
     H,
     W,
     x1_batch,
-    out_batch,
-    out_channel,
-    out_row,
-    out_col,
     scale,
     C: tl.constexpr,
     RADIUS: tl.constexpr,
     STRIDE: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILE_COLS: tl.constexpr,
-    WINDOW: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Forward. x1, x2 lie [N, H, W, C] (x1_batch 0: one key for all); grid (tiles, N)."""
+    """Forward. Maps lie [N, H, W, C] (x1_batch 0: one key for all); grid (tiles * BLOCKS, N)."""
     SIDE: tl.constexpr = 2 * RADIUS + 1
     n = tl.program_id(1).to(tl.int64)
-    phase_y, phase_x, first_y, first_x, tile_y, tile_x = _tile_pixels(
-        tl.program_id(0), H, W, STRIDE, TILE_ROWS, TILE_COLS
-    )
-    y = (first_y + tile_y) * STRIDE + phase_y
-    x = (first_x + tile_x) * STRIDE + phase_x
-    inside = (y < H) & (x < W)
-    window = tl.arange(0, WINDOW)
-    window_x = (first_x + window - RADIUS) * STRIDE + phase_x
+    first = _first(tl.program_id(0) // BLOCKS, H, W, STRIDE, TILE_ROWS, TILE_COLS)
+    tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
+    pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
+    window_y, window_x = _window_cells(tl.program_id(0) % BLOCKS, RADIUS, TILE_COLS, BLOCK_Q)
+    partner, present = _pixels(first, window_y - RADIUS, window_x - RADIUS, H, W, STRIDE)
     channel = tl.arange(0, BLOCK_C)
-    a_ptr = x1 + n * x1_batch + (y * W + x)[:, None] * C + channel[None, :]
-    out_ptr = out + n * out_batch + (y * out_row + x * out_col)[:, None]
-    j = window[None, :] - tile_x[:, None]
-    in_band = inside[:, None] & (j >= 0) & (j < SIDE)
+    a_ptr = x1 + n * x1_batch + pixel[:, None] * C + channel[None, :]
+    b_ptr = x2 + n * H * W * C + partner[:, None] * C + channel[None, :]
+    products = tl.zeros((TILE_ROWS * TILE_COLS, BLOCK_Q), dtype=tl.float32)
+    for c in range(0, C, BLOCK_C):
+        if C % BLOCK_C == 0:
+            a = tl.load(a_ptr + c, mask=inside[:, None], other=0.0)
+            b = tl.load(b_ptr + c, mask=present[:, None], other=0.0)
+        else:
+            kept = (channel < C - c)[None, :]
+            a = tl.load(a_ptr + c, mask=inside[:, None] & kept, other=0.0)
+            b = tl.load(b_ptr + c, mask=present[:, None] & kept, other=0.0)
+        products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION)
+    i = window_y[None, :] - tile_y[:, None]
+    j = window_x[None, :] - tile_x[:, None]
+    tl.store(
+        out + (n * H * W + pixel[:, None]) * (SIDE * SIDE) + i * SIDE + j,
+        (products * scale).to(out.dtype.element_ty),
+        mask=inside[:, None] & (i >= 0) & (i < SIDE) & (j >= 0) & (j < SIDE),
+    )
 
-    for row in range(TILE_ROWS + 2 * RADIUS):
-        window_y = (first_y + row - RADIUS) * STRIDE + phase_y
-        present = (window_x >= 0) & (window_x < W) & (window_y >= 0) & (window_y < H)
-        b_ptr = x2 + n * H * W * C + (window_y * W + window_x)[:, None] * C + channel[None, :]
-        products = tl.zeros((TILE_ROWS * TILE_COLS, WINDOW), dtype=tl.float32)
-        for c in range(0, C, BLOCK_C):
-            if C % BLOCK_C == 0:
-                a = tl.load(a_ptr + c, mask=inside[:, None], other=0.0)
-                b = tl.load(b_ptr + c, mask=present[:, None], other=0.0)
-            else:
-                kept = (channel < C - c)[None, :]
-                a = tl.load(a_ptr + c, mask=inside[:, None] & kept, other=0.0)
-                b = tl.load(b_ptr + c, mask=present[:, None] & kept, other=0.0)
-            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION)
-        i = row - tile_y[:, None]
-        tl.store(
-            out_ptr + (i * SIDE + j) * out_channel,
-            (products * scale).to(out.dtype.element_ty),
-            mask=in_band & (i >= 0) & (i < SIDE),
-        )
+
+@triton.jit
+def band_kernel(
+    grad,
+    band,
+    H,
+    W,
+    RADIUS: tl.constexpr,
+    STRIDE: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    MIRRORED: tl.constexpr,
+):
+    """Fills band [N, tiles, BLOCKS, tile, BLOCK_Q] with weights; grid (tiles * BLOCKS, N).
+
+    The weight of pixel p + d for pixel p is grad[d](p), or grad[-d](p + d) if MIRRORED. grad lies
+    [N, H, W, (2R+1)**2].
+    """
+    SIDE: tl.constexpr = 2 * RADIUS + 1
+    n = tl.program_id(1).to(tl.int64)
+    first = _first(tl.program_id(0) // BLOCKS, H, W, STRIDE, TILE_ROWS, TILE_COLS)
+    tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
+    pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
+    window_y, window_x = _window_cells(tl.program_id(0) % BLOCKS, RADIUS, TILE_COLS, BLOCK_Q)
+    partner, present = _pixels(first, window_y - RADIUS, window_x - RADIUS, H, W, STRIDE)
+    m = tl.arange(0, TILE_ROWS * TILE_COLS)
+    q = tl.arange(0, BLOCK_Q)
+    band += (n * tl.num_programs(0) + tl.program_id(0)) * (TILE_ROWS * TILE_COLS * BLOCK_Q)
+    # The inner dimension is the one along which the displacement grows in memory.
+    if MIRRORED:
+        i = tile_y[None, :] - window_y[:, None] + 2 * RADIUS
+        j = tile_x[None, :] - window_x[:, None] + 2 * RADIUS
+        wanted = inside[None, :] & present[:, None]
+        owner = partner[:, None]
+    else:
+        i = window_y[None, :] - tile_y[:, None]
+        j = window_x[None, :] - tile_x[:, None]
+        wanted = inside[:, None] & present[None, :]
+        owner = pixel[:, None]
+    wanted = wanted & (i >= 0) & (i < SIDE) & (j >= 0) & (j < SIDE)
+    weight_ptr = grad + (n * H * W + owner) * (SIDE * SIDE) + i * SIDE + j
+    weight = tl.load(weight_ptr, mask=wanted, other=0.0)
+    if MIRRORED:
+        weight = tl.trans(weight)
+    tl.store(band + m[:, None] * BLOCK_Q + q[None, :], weight)
 
 
 @triton.jit
 def gather_kernel(
-    grad,
+    band,
     x,
     out,
     H,
     W,
     N,
     x_batch,
-    grad_batch,
-    grad_channel,
-    grad_row,
-    grad_col,
     scale,
     C: tl.constexpr,
     RADIUS: tl.constexpr,
     STRIDE: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILE_COLS: tl.constexpr,
-    WINDOW: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    MIRRORED: tl.constexpr,
-    REDUCE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Both gradients: for pixel p the sum over displacements d of weight(d, p) * x(p + d).
 
-    The weight is grad[d](p), or grad[-d](p + d) if MIRRORED. x and out lie [N, H, W, C] (x_batch 0:
-    one x for all). REDUCE sums over the N samples into an out of batch size 1. Grid (tiles,
-    channel blocks, N or 1).
+    Maps lie [N, H, W, C] (x_batch 0: one x for all), weights as `band_kernel` leaves them. Grid
+    (tiles * channel blocks, parts): part k is the sum over the samples k, k + parts, ... and lies
+    at k in out.
     """
-    SIDE: tl.constexpr = 2 * RADIUS + 1
-    phase_y, phase_x, first_y, first_x, tile_y, tile_x = _tile_pixels(
-        tl.program_id(0), H, W, STRIDE, TILE_ROWS, TILE_COLS
-    )
-    y = (first_y + tile_y) * STRIDE + phase_y
-    x_coordinate = (first_x + tile_x) * STRIDE + phase_x
-    inside = (y < H) & (x_coordinate < W)
-    window = tl.arange(0, WINDOW)
-    window_x = (first_x + window - RADIUS) * STRIDE + phase_x
-    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    blocks = tl.cdiv(C, BLOCK_C)
+    tile = tl.program_id(0) // blocks
+    first = _first(tile, H, W, STRIDE, TILE_ROWS, TILE_COLS)
+    channel = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     kept = (channel < C)[None, :]
-    j = window[None, :] - tile_x[:, None]
-    in_band = inside[:, None] & (j >= 0) & (j < SIDE)
-
+    m = tl.arange(0, TILE_ROWS * TILE_COLS)
+    q = tl.arange(0, BLOCK_Q)
     total = tl.zeros((TILE_ROWS * TILE_COLS, BLOCK_C), dtype=tl.float32)
-    n = tl.program_id(2).to(tl.int64)
-    end = n + 1
-    if REDUCE:
-        end += N - 1
-    while n < end:
-        for row in range(TILE_ROWS + 2 * RADIUS):
-            window_y = (first_y + row - RADIUS) * STRIDE + phase_y
-            present = (window_x >= 0) & (window_x < W) & (window_y >= 0) & (window_y < H)
-            i = row - tile_y[:, None]
-            wanted = in_band & (i >= 0) & (i < SIDE) & present[None, :]
-            if MIRRORED:
-                displacement = (SIDE - 1 - i) * SIDE + (SIDE - 1 - j)
-                pixel = (window_y * grad_row + window_x * grad_col)[None, :]
-            else:
-                displacement = i * SIDE + j
-                pixel = (y * grad_row + x_coordinate * grad_col)[:, None]
-            weight_ptr = grad + n * grad_batch + displacement * grad_channel + pixel
-            weight = tl.load(weight_ptr, mask=wanted, other=0.0)
-            source_ptr = x + n * x_batch + (window_y * W + window_x)[:, None] * C
-            source = tl.load(source_ptr + channel[None, :], mask=present[:, None] & kept, other=0.0)
+    n = tl.program_id(1).to(tl.int64)
+    while n < N:
+        matrix = n * (tl.num_programs(0) // blocks) + tile
+        weight_ptr = band + matrix * (BLOCKS * TILE_ROWS * TILE_COLS * BLOCK_Q)
+        weight_ptr += m[:, None] * BLOCK_Q + q[None, :]
+        x_ptr = x + n * x_batch + channel[None, :]
+        for block in range(BLOCKS):
+            window_y, window_x = _window_cells(block, RADIUS, TILE_COLS, BLOCK_Q)
+            partner, present = _pixels(first, window_y - RADIUS, window_x - RADIUS, H, W, STRIDE)
+            present = present & (window_y < TILE_ROWS + 2 * RADIUS)
+            weight = tl.load(weight_ptr + block * (TILE_ROWS * TILE_COLS * BLOCK_Q))
+            source = tl.load(x_ptr + partner[:, None] * C, mask=present[:, None] & kept, other=0.0)
             total = tl.dot(weight, source, total, input_precision=PRECISION)
-        n += 1
-    out_ptr = out + tl.program_id(2).to(tl.int64) * H * W * C + (y * W + x_coordinate)[:, None] * C
+        n += tl.num_programs(1)
+    tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
+    pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
     tl.store(
-        out_ptr + channel[None, :],
+        out + (tl.program_id(1).to(tl.int64) * H * W + pixel[:, None]) * C + channel[None, :],
         (total * scale).to(out.dtype.element_ty),
         mask=inside[:, None] & kept,
     )
 
 
-# Tiles of 4 x 16 pixels fill the 64 rows of a warp group's matrix instruction; 16 columns and the
-# 10 beside them that the paper's displacements need fit a window of 32.
-_TILE = {"TILE_ROWS": 4, "TILE_COLS": 16}
-_FORWARD = {
-    torch.float16: {"BLOCK_C": 64, "num_warps": 4, "num_stages": 3},
-    torch.bfloat16: {"BLOCK_C": 64, "num_warps": 4, "num_stages": 3},
-    torch.float32: {"BLOCK_C": 32, "num_warps": 4, "num_stages": 3},
+@triton.jit
+def sum_kernel(parts, out, count, size, BLOCK: tl.constexpr):
+    """Sums `count` parts of `size` values each; grid (blocks of values,)."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    k = 0
+    while k < count:
+        total += tl.load(parts + index, mask=index < size, other=0.0)
+        parts += size
+        k += 1
+    tl.store(out + index, total.to(out.dtype.element_ty), mask=index < size)
+
+
+# Rows and columns of a tile, window pixels and channels at a time, warps and pipeline stages, by
+# what `arithmetic` returns: the fastest on an H200 (benchmarks/tune_kernels.py) of those that spill
+# no register on sm_80, sm_90 and sm_100 (tests/kernels/test_compile.py). Gradients in TF32 were not
+# timed. 64 pixels of a tile are the rows of a warp group's matrix instruction.
+FORWARD = {
+    torch.float16: (4, 16, 128, 32, 4, 4),
+    torch.bfloat16: (4, 16, 128, 32, 4, 4),
+    "tf32": (4, 16, 128, 32, 4, 3),
+    "tf32x3": (4, 16, 64, 32, 4, 4),
 }
-_BACKWARD = {
-    torch.float16: {"BLOCK_C": 128, "num_warps": 4, "num_stages": 3},
-    torch.bfloat16: {"BLOCK_C": 128, "num_warps": 4, "num_stages": 3},
-    # More channels a program spill registers, with three TF32 products or on sm_80.
-    torch.float32: {"BLOCK_C": 32, "num_warps": 4, "num_stages": 2},
+GRADIENTS = {
+    torch.float16: (4, 16, 64, 128, 4, 3),
+    torch.bfloat16: (4, 16, 64, 128, 4, 3),
+    "tf32": (4, 16, 32, 64, 4, 3),
+    "tf32x3": (4, 16, 32, 64, 4, 3),
 }
+_NAMES = ("TILE_ROWS", "TILE_COLS", "BLOCK_Q", "BLOCK_C", "num_warps", "num_stages")
+
+# A sum over samples is formed in up to so many parts side by side: one fills no GPU.
+_PARTS = 5
 
 
-def config(table: dict, dtype: torch.dtype, channels: int, radius: int) -> dict:
-    """Returns the compile-time arguments and launch options of a kernel.
+def arithmetic(dtype: torch.dtype) -> torch.dtype | str:
+    """Returns how tensor cores multiply a type: a half type as it is, float32 as TF32 products.
 
-    Args:
-        table: `_FORWARD` or `_BACKWARD`.
-        dtype: type of the features.
-        channels: C.
-        radius: largest displacement in steps.
+    Follows PyTorch's switch for matrix products: one TF32 product where that allows it, else three,
+    which have float32's accuracy.
     """
-    chosen = {**_TILE, **table[dtype]}
-    chosen["BLOCK_C"] = min(chosen["BLOCK_C"], max(16, triton.next_power_of_2(channels)))
-    chosen["WINDOW"] = max(16, triton.next_power_of_2(chosen["TILE_COLS"] + 2 * radius))
-    chosen["PRECISION"] = "ieee" if dtype != torch.float32 else _float32_precision()
-    return chosen
-
-
-def _float32_precision() -> str:
-    """Follows PyTorch's switch for matrix products; three TF32 products have float32's accuracy."""
+    if dtype != torch.float32:
+        return dtype
     return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
 
 
-def _tiles(height: int, width: int, stride: int) -> int:
-    rows = triton.cdiv(triton.cdiv(height, stride), _TILE["TILE_ROWS"])
-    columns = triton.cdiv(triton.cdiv(width, stride), _TILE["TILE_COLS"])
+def config(table: dict, kind: torch.dtype | str, channels: int, radius: int) -> dict:
+    """Returns the compile-time arguments and launch options of a kernel.
+
+    Args:
+        table: `FORWARD` or `GRADIENTS`.
+        kind: what `arithmetic` returns for the type of the features.
+        channels: C.
+        radius: largest displacement in steps.
+    """
+    chosen = dict(zip(_NAMES, table[kind], strict=True))
+    chosen["BLOCK_C"] = min(chosen["BLOCK_C"], max(16, triton.next_power_of_2(channels)))
+    window = (chosen["TILE_ROWS"] + 2 * radius) * (chosen["TILE_COLS"] + 2 * radius)
+    chosen["BLOCK_Q"] = min(chosen["BLOCK_Q"], triton.next_power_of_2(window))
+    chosen["BLOCKS"] = triton.cdiv(window, chosen["BLOCK_Q"])
+    chosen["PRECISION"] = kind if isinstance(kind, str) else "ieee"
+    return chosen
+
+
+def _tiles(height: int, width: int, stride: int, options: dict) -> int:
+    rows = triton.cdiv(triton.cdiv(height, stride), options["TILE_ROWS"])
+    columns = triton.cdiv(triton.cdiv(width, stride), options["TILE_COLS"])
     return stride * stride * rows * columns
 
 
@@ -223,22 +289,25 @@ def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> 
     batch, channels, height, width = x2.shape
     if out.numel() == 0:
         return
-    x1, x2 = channels_last(x1), channels_last(x2)
+    x1, x2, target = channels_last(x1), channels_last(x2), channels_last_target(out)
+    options = config(FORWARD, arithmetic(x2.dtype), channels, radius)
+    programs = _tiles(height, width, stride, options) * options["BLOCKS"]
     with torch.cuda.device_of(x2):
-        correlate_kernel[(_tiles(height, width, stride), batch)](
+        correlate_kernel[(programs, batch)](
             x1,
             x2,
-            out,
+            target,
             height,
             width,
             _batch_stride(x1),
-            *out.stride(),
             1 / channels,
             C=channels,
             RADIUS=radius,
             STRIDE=stride,
-            **config(_FORWARD, x2.dtype, channels, radius),
+            **options,
         )
+    if target is not out:
+        out.copy_(target)
 
 
 def correlate_grad1(grad: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
@@ -258,28 +327,36 @@ def _gather(
     if batch == 0 or out.numel() == 0:
         out.zero_()
         return
-    x, grad = channels_last(x), grad.to(x.dtype)
-    reduce = out.shape[0] == 1 and batch != 1
+    x, grad = channels_last(x), channels_last(grad.to(x.dtype))
     target = channels_last_target(out)
-    options = config(_BACKWARD, x.dtype, channels, radius)
-    blocks = triton.cdiv(channels, options["BLOCK_C"])
+    summed = target
+    parts = batch if out.shape[0] == batch else min(batch, _PARTS)
+    if parts != out.shape[0]:
+        summed = out.new_empty((parts, height, width, channels), dtype=torch.float32)
+    options = config(GRADIENTS, arithmetic(x.dtype), channels, radius)
+    tiles = _tiles(height, width, stride, options)
+    shape = {name: options[name] for name in ("TILE_ROWS", "TILE_COLS", "BLOCKS", "BLOCK_Q")}
+    band = x.new_empty((batch, tiles, math.prod(shape.values())))
+    size = height * width * channels
     with torch.cuda.device_of(x):
-        gather_kernel[(_tiles(height, width, stride), blocks, out.shape[0])](
-            grad,
+        band_kernel[(tiles * options["BLOCKS"], batch)](
+            grad, band, height, width, RADIUS=radius, STRIDE=stride, MIRRORED=mirrored, **shape
+        )
+        gather_kernel[(tiles * triton.cdiv(channels, options["BLOCK_C"]), parts)](
+            band,
             x,
-            target,
+            summed,
             height,
             width,
             batch,
             _batch_stride(x),
-            *grad.stride(),
             1 / channels,
             C=channels,
             RADIUS=radius,
             STRIDE=stride,
-            MIRRORED=mirrored,
-            REDUCE=reduce,
             **options,
         )
+        if summed is not target:
+            sum_kernel[(triton.cdiv(size, 1024),)](summed, target, parts, size, BLOCK=1024)
     if target is not out:
         out.copy_(target)

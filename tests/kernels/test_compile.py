@@ -88,111 +88,80 @@ def check_tensor_cores(compiled, architecture, code):
         assert "wgmma.mma_async" in compiled.asm["ptx"]
 
 
-def correlation_build(kernel, table, dtype, architecture, precision, **constants):
-    options = correlation.config(table, dtype, CHANNELS, RADIUS)
+def correlation_build(kernel, table, kind, architecture, **constants):
+    options = correlation.config(table, kind, CHANNELS, RADIUS)
     launch = {name: options.pop(name) for name in ("num_warps", "num_stages")}
-    if dtype == torch.float32:
-        options["PRECISION"] = precision
     constants |= {"C": CHANNELS, "RADIUS": RADIUS, "STRIDE": STRIDE, **options}
-    pointer = f"*{TYPES[dtype]}"
-    types = dict.fromkeys(("x1", "x2", "x", "grad", "out"), pointer) | {"scale": "fp32"}
+    constants = {name: x for name, x in constants.items() if name in kernel.arg_names}
+    pointer = f"*{TYPES.get(kind, 'fp32')}"
+    types = dict.fromkeys(("x1", "x2", "x", "grad", "band", "out"), pointer) | {"scale": "fp32"}
     return build(kernel, types, constants, architecture, **launch)
 
 
-FLOAT32_CASES = [(torch.float32, "tf32"), (torch.float32, "tf32x3")]
-CASES = [(torch.float16, ""), (torch.bfloat16, ""), *FLOAT32_CASES]
+KINDS = list(correlation.FORWARD)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("dtype", "precision"), CASES, ids=str)
-def test_correlation_forward(dtype, precision, architecture, tmp_path):
-    # The output lies channels-last: unit stride between displacements.
-    compiled = correlation_build(
-        correlation.correlate_kernel,
-        correlation._FORWARD,
-        dtype,
-        architecture,
-        precision,
-        out_channel=1,
-    )
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("name", ["correlate_kernel", "gather_kernel"])
+def test_correlation(name, kind, architecture, tmp_path):
+    table = correlation.FORWARD if name == "correlate_kernel" else correlation.GRADIENTS
+    compiled = correlation_build(getattr(correlation, name), table, kind, architecture)
     code = check_resources(compiled, architecture, tmp_path)
-    if dtype != torch.float32:
+    if not isinstance(kind, str):
         check_tensor_cores(compiled, architecture, code)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("dtype", "precision"), CASES[1:], ids=str)
-@pytest.mark.parametrize(("mirrored", "reduce"), [(False, True), (True, False)])
-def test_correlation_gradients(dtype, precision, mirrored, reduce, architecture, tmp_path):
-    compiled = correlation_build(
-        correlation.gather_kernel,
-        correlation._BACKWARD,
-        dtype,
-        architecture,
-        precision,
-        grad_channel=1,
-        MIRRORED=mirrored,
-        REDUCE=reduce,
-    )
-    if dtype == torch.float32:
-        # TF32 wants the second operand transposed and loses the wide loads; nothing spills.
-        registers, stack, _ = inspect(compiled, tmp_path)
-        assert registers <= 255
-        assert stack == 0
-        assert compiled.metadata.shared <= SHARED_BYTES[architecture]
-    else:
-        check_tensor_cores(
-            compiled, architecture, check_resources(compiled, architecture, tmp_path)
-        )
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_correlation_band(kind, mirrored, architecture, tmp_path):
+    kernel, table = correlation.band_kernel, correlation.GRADIENTS
+    compiled = correlation_build(kernel, table, kind, architecture, MIRRORED=mirrored)
+    _, stack, code = inspect(compiled, tmp_path)
+    assert stack == 0
+    assert re.search(r"\bSTG\.E[.\w]*\.128", code), "no 128-bit stores"
+
+
+def aggregation_build(kernel, table, dtype, channels, architecture, **constants):
+    options = aggregation.config(table, dtype, channels)
+    num_warps = options.pop("num_warps")
+    pointer = f"*{TYPES[dtype]}"
+    names = ("features", "embeddings", "key_embedding", "key_features", "out")
+    types = dict.fromkeys(names, pointer) | {"eps": "fp32"}
+    types |= dict.fromkeys(("flow", "shares", "key_share"), "*fp32")
+    return build(kernel, types, constants | options, architecture, num_warps)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(
-    ("dtype", "has_key", "channels", "embedded"),
-    [
-        (torch.float16, True, 1024, 2048),
-        (torch.bfloat16, True, 1024, 2048),
-        (torch.float32, True, 1024, 2048),
-        (torch.bfloat16, False, 256, 128),
-        (torch.float32, False, aggregation.MAX_CHANNELS, 4096),
-    ],
-    ids=str,
-)
-def test_aggregation(dtype, has_key, channels, embedded, architecture, tmp_path):
-    options = aggregation.config(channels, embedded)
-    num_warps = options.pop("num_warps")
-    constants = {"C": channels, "E": embedded, "HAS_KEY": has_key, **options}
-    pointer = f"*{TYPES[dtype]}"
-    names = ("features", "embeddings", "key_embedding", "key_features", "out")
-    types = dict.fromkeys(names, pointer) | {"flow": "*fp32", "eps": "fp32"}
-    compiled = build(aggregation.aggregate_kernel, types, constants, architecture, num_warps)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("channels", [1024, 2048, 256])
+def test_aggregation(dtype, channels, architecture, tmp_path):
+    kernel, table = aggregation.weigh_kernel, aggregation.WEIGH
+    compiled = aggregation_build(kernel, table, dtype, channels, architecture, E=channels)
     check_resources(compiled, architecture, tmp_path)
+    kernel, table = aggregation.fuse_kernel, aggregation.FUSE
+    for key in (True, False):
+        constants = {"C": channels, "HAS_KEY": key}
+        compiled = aggregation_build(kernel, table, dtype, channels, architecture, **constants)
+        check_resources(compiled, architecture, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kernel", "ones"),
-    [
-        ("correlate", {"H": 1, "W": 1, "out_row": 1, "out_col": 1, "out_channel": 1}),
-        ("gather", {"H": 1, "W": 1, "N": 1, "grad_row": 1, "grad_col": 1, "grad_channel": 1}),
-        ("aggregate", {"T": 1, "H": 1, "W": 1}),
-    ],
-)
-def test_arguments_of_one_become_constants(kernel, ones):
+def test_arguments_of_one_become_constants():
     """Triton compiles a second variant for arguments that equal 1, where names turn to numbers."""
-    if kernel == "aggregate":
-        constants = {"C": 8, "E": 8, "HAS_KEY": True, **aggregation.config(8, 8), **ones}
-        constants.pop("num_warps")
-        names = ("features", "embeddings", "key_embedding", "key_features", "out", "flow")
-        types = dict.fromkeys(names, "*fp32") | {"eps": "fp32"}
-        build(aggregation.aggregate_kernel, types, constants, 90)
-    elif kernel == "correlate":
-        table = correlation._FORWARD
-        correlation_build(correlation.correlate_kernel, table, torch.float16, 90, "", **ones)
-    else:
-        ones = {**ones, "MIRRORED": True, "REDUCE": True}
-        table = correlation._BACKWARD
-        correlation_build(correlation.gather_kernel, table, torch.float16, 90, "", **ones)
+    ones, half = {"H": 1, "W": 1}, torch.float16
+    kernel, table = correlation.correlate_kernel, correlation.FORWARD
+    correlation_build(kernel, table, half, 90, **ones)
+    kernel, table = correlation.gather_kernel, correlation.GRADIENTS
+    correlation_build(kernel, table, half, 90, N=1, **ones)
+    kernel, table = correlation.band_kernel, correlation.GRADIENTS
+    correlation_build(kernel, table, half, 90, MIRRORED=True, **ones)
+    build(correlation.sum_kernel, {"parts": "*fp32", "out": "*fp16"}, {"count": 1, "BLOCK": 8}, 90)
+    kernel, table = aggregation.weigh_kernel, aggregation.WEIGH
+    aggregation_build(kernel, table, half, 8, 90, E=8, **ones)
+    kernel, table = aggregation.fuse_kernel, aggregation.FUSE
+    aggregation_build(kernel, table, half, 8, 90, C=8, HAS_KEY=True, T=1, **ones)

@@ -105,6 +105,31 @@ def test_double_backward():
     assert torch.autograd.gradgradcheck(run, (x1, x2), fast_mode=True)
 
 
+def test_operators_keep_their_contract():
+    ops = torch.ops.iff_detectron2
+    x1, x2, grad = normal(1, 8, 5, 6), normal(3, 8, 5, 6), normal(3, 9, 5, 6)
+    for x in (x1, x2, grad):
+        x.requires_grad_()
+    torch.library.opcheck(ops.local_correlation.default, (x1, x2, 2, 2))
+    torch.library.opcheck(ops.local_correlation_grad1.default, (grad, x2, 2, 2, True))
+    torch.library.opcheck(ops.local_correlation_grad2.default, (grad, x1, 2, 2))
+    inputs = [[x] for x in aggregation_inputs(3, 8, 4, 5, 6, torch.float32)]
+    inputs = [*inputs[:2], *(x for (x,) in inputs[2:])]
+    torch.library.opcheck(ops.warp_and_aggregate.default, inputs)
+
+
+def test_compiles_without_a_graph_break():
+    x1, x2 = normal(1, 16, 20, 28).requires_grad_(), normal(2, 16, 20, 28)
+
+    def loss(a, b):
+        return local_correlation(a, b).square().sum()
+
+    compiled = torch.compile(loss, fullgraph=True)
+    (expected,) = torch.autograd.grad(loss(x1, x2), x1)
+    (actual,) = torch.autograd.grad(compiled(x1, x2), x1)
+    torch.testing.assert_close(actual, expected)
+
+
 def test_no_samples():
     x1 = normal(1, 8, 5, 6).requires_grad_()
     out = local_correlation(x1, normal(1, 8, 5, 6)[:0], 2, 2)
@@ -115,13 +140,16 @@ def test_no_samples():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 40])
 def test_any_number_of_neighbours(count):
-    x1, x2 = normal(1, 64, 20, 28), normal(count, 64, 20, 28)
-    torch.testing.assert_close(
-        local_correlation(x1, x2).double(),
-        local_correlation(x1.double(), x2.double()),
-        rtol=0,
-        atol=2e-6,
-    )
+    x1, x2 = normal(1, 64, 20, 28).requires_grad_(), normal(count, 64, 20, 28).requires_grad_()
+    exact = [x.detach().double().requires_grad_() for x in (x1, x2)]
+    out, expected = local_correlation(x1, x2), local_correlation(*exact)
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)
+    weights = torch.randn_like(out)
+    grads = torch.autograd.grad(out, (x1, x2), weights)
+    for actual, wanted in zip(
+        grads, torch.autograd.grad(expected, exact, weights.double()), strict=True
+    ):
+        torch.testing.assert_close(actual.double(), wanted, rtol=0, atol=2e-6 * count)
 
 
 def test_non_default_stream():
