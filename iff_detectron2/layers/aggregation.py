@@ -35,7 +35,7 @@ def warp_and_aggregate(
     result the weighted sum of F_t(p). The key frame, if given, takes part unwarped.
 
     Without gradients the neighbours are streamed and the T warped maps never stand in memory
-    (on CUDA one Triton kernel); where a gradient is wanted the steps run one after the other
+    (on CUDA by Triton kernels); where a gradient is wanted the steps run one after the other
     (`warp_and_aggregate_reference`). Channels-last input is the fast case.
 
     Args:
@@ -147,11 +147,10 @@ def _aggregate(
     if use_triton(*given):
         from iff_detectron2.kernels import aggregation as kernels
 
-        if features[0].shape[1] <= kernels.MAX_CHANNELS:
-            stacked = [join_samples(x) for x in (features, embeddings)]
-            kernels.aggregate(*stacked, flow, key_embedding, key_features, out, EPS)
-            return out
-    _stream(features, embeddings, flow, key_embedding, key_features, out)
+        stacked = [join_samples(x) for x in (features, embeddings)]
+        kernels.aggregate(*stacked, flow, key_embedding, key_features, out, EPS)
+    else:
+        _stream(features, embeddings, flow, key_embedding, key_features, out)
     return out
 
 
