@@ -69,6 +69,12 @@ def candidates(device: str) -> dict[str, timing.Function]:
     return found
 
 
+def smooth_flow(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Returns flows as estimators give them, locations beside each other moving alike."""
+    coarse = 4 * torch.randn(count, 2, -(-height // 8), -(-width // 8), generator=generator)
+    return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+
+
 def make_inputs(args: argparse.Namespace, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, args.dtype)
@@ -79,7 +85,9 @@ def make_inputs(args: argparse.Namespace, seed: int) -> list[Tensor]:
         return x.contiguous(memory_format=torch.channels_last) if args.channels_last else x
 
     inputs = [normal(args.neighbours, args.channels), normal(args.neighbours, args.embedding)]
-    flow = 2 * torch.randn(args.neighbours, 2, args.height, args.width, generator=generator)
+    flow = smooth_flow(args.neighbours, args.height, args.width, generator)
+    if args.rough_flow:
+        flow = 2 * torch.randn(flow.shape, generator=generator)
     return [*inputs, flow.to(args.device), normal(1, args.embedding), normal(1, args.channels)]
 
 
@@ -145,6 +153,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sets", type=int, default=2, help="sets of inputs to rotate through")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--rough-flow", action="store_true", help="every location moves its own way"
+    )
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--memory", action="store_true", help="report added memory (CPU) instead")
     args = parser.parse_args()

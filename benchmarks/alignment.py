@@ -122,8 +122,8 @@ def main() -> None:
     for name, (_, _, flops, error) in rows.items():
         wall, cpu = medians[name]
         print(
-            f"{name:12} {wall:8.0f} ms a key frame, {cpu:8.0f} processor ms  {flops:6.1f} GFLOP  "
-            f"{1e3 * flops / wall:6.1f} GFLOP/s  error {error:.1e}"
+            f"{name:12} {wall:8.2f} ms a key frame, {cpu:8.0f} processor ms  {flops:6.1f} GFLOP  "
+            f"{1e3 * flops / wall:6.0f} GFLOP/s  error {error:.1e}"
         )
     if len(rows) == 2:
         ratios = [

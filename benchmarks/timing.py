@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,11 +46,26 @@ def largest_error(actual: Tensor | tuple[Tensor, ...], expected: Sequence[Tensor
     return max(float("inf") if error != error else error for error in errors)
 
 
-def clock(function: Function, inputs: Sequence[Tensor]) -> float:
-    """Returns the milliseconds of one call, on CUDA between events of the current stream."""
+@functools.cache
+def _filler(device: torch.device) -> Tensor:
+    return torch.empty(1 << 28, device=device, dtype=torch.uint8)
+
+
+def clock(function: Function, inputs: Sequence[Tensor], with_launch: bool = False) -> float:
+    """Returns the milliseconds of one call.
+
+    On CUDA it is the time of the device alone: 256 MiB are overwritten many times ahead, some
+    milliseconds in all, so that Python has launched everything by the time that the first kernel
+    starts, and nothing of the inputs is left in the cache. (Matrix products ahead would heat the
+    GPU until it lowers its clock.) `with_launch` counts what Python takes to launch instead.
+    """
     if inputs[0].device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
+        filler = _filler(inputs[0].device)
+        for _ in range(1 if with_launch else 30):
+            filler.zero_()
+        if with_launch:
+            torch.cuda.synchronize()
         start.record()
         function(*inputs)
         end.record()
@@ -75,6 +91,7 @@ def compare(
     inputs: Sequence[Sequence[Tensor]],
     expected: Sequence[Tensor],
     rounds: int,
+    with_launch: bool = False,
 ) -> dict[str, Timing | str]:
     """Times all candidates in turn, round by round, each round on the next set of inputs.
 
@@ -83,6 +100,7 @@ def compare(
         inputs: sets of inputs to rotate through.
         expected: float64 results for the first set.
         rounds: timed rounds, after one warm-up call that also gives the error.
+        with_launch: on CUDA, count the time that Python takes to launch too.
 
     Returns:
         A Timing for each candidate, or the sentence that says why it cannot run.
@@ -92,7 +110,7 @@ def compare(
         for name, function in candidates.items():
             timing = results[name]
             if isinstance(timing, Timing):
-                timing.milliseconds.append(clock(function, inputs[turn % len(inputs)]))
+                timing.milliseconds.append(clock(function, inputs[turn % len(inputs)], with_launch))
     return results
 
 
