@@ -1,0 +1,48 @@
+"""The whole model on a GPU: what it detects there, and a training step in mixed precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.utils.events import EventStorage
+from toy_models import build, make_video, randomise_flow, tiny_cfg, training_sample, window_sample
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+def on(device: str) -> torch.nn.Module:
+    model = build(tiny_cfg("MODEL.DEVICE", "cpu"))
+    randomise_flow(model)
+    return model.to(device)
+
+
+@torch.no_grad()
+def test_a_stream_on_the_gpu_equals_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    video, offsets = make_video(4), (-2, -1, 1, 2)
+    models = on("cpu"), on("cuda")
+    for t in range(len(video)):
+        sample = window_sample(video, t, offsets, streaming_from=t - 1)
+        expected, actual = (model([sample])[0]["instances"].to("cpu") for model in models)
+        assert len(expected) > 0
+        torch.testing.assert_close(actual.scores, expected.scores, rtol=1e-3, atol=1e-4)
+        boxes = actual.pred_boxes.tensor, expected.pred_boxes.tensor
+        torch.testing.assert_close(*boxes, rtol=1e-3, atol=0.1)
+        assert torch.equal(actual.pred_classes, expected.pred_classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_training_step_in_mixed_precision(dtype):
+    model, video = on("cuda").train(), make_video(3)
+    sample = training_sample(video, 1, (-1, 1), [(10, 10, 50, 45)], [2])
+    with EventStorage(0), torch.autocast("cuda", dtype):
+        losses = model([sample])
+    assert "loss_trl" in losses
+    assert all(torch.isfinite(loss) for loss in losses.values()), losses
+    sum(losses.values()).backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert not [n for n, g in gradients.items() if g is None or not torch.isfinite(g).all()]
+    assert any(g.any() for n, g in gradients.items() if ".flow_estimator." in n)
