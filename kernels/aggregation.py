@@ -2,7 +2,8 @@
 
 One kernel reads the embeddings and leaves a number a neighbour and location, the exponential of
 the cosine; the other reads the features. No warped map stands in memory. A program takes a patch of
-locations, since locations that lie together sample vectors that lie together. A cosine is at most 1, so that the softmax needs no running maximum.
+locations, since locations that lie together sample vectors that lie together. A cosine is at most
+1, so that the softmax needs no running maximum.
 """
 
 from __future__ import annotations
