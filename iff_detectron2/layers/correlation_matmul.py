@@ -22,6 +22,10 @@ from .pixels import PixelMajor, accumulation_type
 # by launches instead and takes whole rows.
 _CPU_RUN = 8
 
+# Values between one pixel's channels and the next pixel's, in sums that are stored channels-first:
+# reads that lie a power of two of bytes apart push each other out of the cache.
+_PITCH = 16
+
 
 class _Tile(NamedTuple):
     """Columns `px + stride * (first ... first + width - 1)` of all rows of a phase."""
@@ -158,7 +162,8 @@ def _gather(
     reduce = out.shape[0] == 1 and grad.shape[0] != 1
     for py in range(min(stride, height)):
         source = None
-        total = x.new_zeros((-(-(height - py) // stride), width, channels), dtype=dtype)
+        pitch = (-(-(height - py) // stride), width, channels + _PITCH)
+        total = x.new_zeros(pitch, dtype=dtype)[..., :channels]
         for n in range(grad.shape[0]):
             if source is None or x.shape[0] > 1:
                 source = source_pixels(x[n, :, py::stride])
