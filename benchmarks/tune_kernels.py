@@ -11,6 +11,7 @@ does not fit the GPU gets no time.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import multiprocessing
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from iff_detectron2.layers import correlation_matmul
 from iff_detectron2.layers.aggregation import EPS, warp_and_aggregate_reference
 
 HEIGHT, WIDTH, RADIUS, STRIDE = 38, 63, 5, 2
+SIDE = 2 * RADIUS + 1
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 # rows and columns of a tile, window pixels, channels, warps, stages
@@ -60,6 +62,7 @@ TABLES = {
 }
 
 
+@functools.cache
 def make_case(kernel: str, dtype: torch.dtype, count: int) -> tuple[Callable, list[Tensor], Tensor]:
     """Returns a function that fills a tensor, its inputs and the float64 result."""
     generator = torch.Generator("cuda").manual_seed(0)
@@ -78,22 +81,19 @@ def make_case(kernel: str, dtype: torch.dtype, count: int) -> tuple[Callable, li
             aggregation.aggregate(*tensors, EPS)
 
         return run, inputs, expected
-    name = {"forward": "correlate", "gradient 1": "correlate_grad1"}.get(kernel, "correlate_grad2")
-    maps = {"correlate": 1, "correlate_grad1": count, "correlate_grad2": 1}[name]
-    first = normal(maps, 512) if name == "correlate" else normal(count, (2 * RADIUS + 1) ** 2)
-    second = normal(count, 512) if name == "correlate" else normal(maps, 512)
-    shape = {
-        "correlate": (count, (2 * RADIUS + 1) ** 2, HEIGHT, WIDTH),
-        "correlate_grad1": (1, 512, HEIGHT, WIDTH),
-        "correlate_grad2": (count, 512, HEIGHT, WIDTH),
-    }[name]
-    expected = torch.empty(shape, dtype=torch.float64, device="cuda")
-    getattr(correlation_matmul, name)(first.double(), second.double(), expected, RADIUS, STRIDE)
+    key, neighbours, grad = normal(1, 512), normal(count, 512), normal(count, SIDE**2)
+    name, inputs, like = {
+        "forward": ("correlate", [key, neighbours], grad),
+        "gradient 1": ("correlate_grad1", [grad, neighbours], key),
+        "gradient 2": ("correlate_grad2", [grad, key], neighbours),
+    }[kernel]
+    expected = torch.empty_like(like, dtype=torch.float64)
+    getattr(correlation_matmul, name)(*(x.double() for x in inputs), expected, RADIUS, STRIDE)
 
     def run(*tensors: Tensor) -> None:
         getattr(correlation, name)(*tensors, RADIUS, STRIDE)
 
-    return run, [first, second], expected
+    return run, inputs, expected
 
 
 def _kind(kernel: str, dtype: torch.dtype) -> torch.dtype | str:
@@ -108,7 +108,7 @@ def prepare(job: tuple) -> tuple[tuple, str]:
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     dtype = getattr(torch, args.dtype)
     TABLES[kernel][0][_kind(kernel, dtype)] = options
-    run, inputs, expected = _cases(kernel, dtype, args.neighbours)
+    run, inputs, expected = make_case(kernel, dtype, args.neighbours)
     out = torch.full(expected.shape, float("nan"), dtype=dtype, device="cuda")
     out = out.contiguous(memory_format=torch.channels_last)
     try:
@@ -117,15 +117,6 @@ def prepare(job: tuple) -> tuple[tuple, str]:
         return options, str(error).splitlines()[0]
     error = timing.largest_error(out, [expected])
     return options, "" if error <= TOLERANCE[dtype] else f"wrong, error {error:.1e}"
-
-
-_CASES: dict[tuple, tuple] = {}
-
-
-def _cases(*key) -> tuple:
-    if key not in _CASES:
-        _CASES[key] = make_case(*key)
-    return _CASES[key]
 
 
 def tune(kernel: str, args: argparse.Namespace, pool) -> None:

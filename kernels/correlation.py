@@ -57,6 +57,26 @@ def _window_cells(block, RADIUS: tl.constexpr, TILE_COLS: tl.constexpr, BLOCK_Q:
 
 
 @triton.jit
+def _tile_and_window(
+    H,
+    W,
+    RADIUS: tl.constexpr,
+    STRIDE: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+):
+    """Returns cells (y, x), pixel numbers and presence of a tile and of a block of its window."""
+    first = _first(tl.program_id(0) // BLOCKS, H, W, STRIDE, TILE_ROWS, TILE_COLS)
+    tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
+    pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
+    window_y, window_x = _window_cells(tl.program_id(0) % BLOCKS, RADIUS, TILE_COLS, BLOCK_Q)
+    partner, present = _pixels(first, window_y - RADIUS, window_x - RADIUS, H, W, STRIDE)
+    return (tile_y, tile_x, pixel, inside), (window_y, window_x, partner, present)
+
+
+@triton.jit
 def correlate_kernel(
     x1,
     x2,
@@ -78,11 +98,9 @@ def correlate_kernel(
     """Forward. Maps lie [N, H, W, C] (x1_batch 0: one key for all); grid (tiles * BLOCKS, N)."""
     SIDE: tl.constexpr = 2 * RADIUS + 1
     n = tl.program_id(1).to(tl.int64)
-    first = _first(tl.program_id(0) // BLOCKS, H, W, STRIDE, TILE_ROWS, TILE_COLS)
-    tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
-    pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
-    window_y, window_x = _window_cells(tl.program_id(0) % BLOCKS, RADIUS, TILE_COLS, BLOCK_Q)
-    partner, present = _pixels(first, window_y - RADIUS, window_x - RADIUS, H, W, STRIDE)
+    tile, window = _tile_and_window(H, W, RADIUS, STRIDE, TILE_ROWS, TILE_COLS, BLOCKS, BLOCK_Q)
+    tile_y, tile_x, pixel, inside = tile
+    window_y, window_x, partner, present = window
     channel = tl.arange(0, BLOCK_C)
     a_ptr = x1 + n * x1_batch + pixel[:, None] * C + channel[None, :]
     b_ptr = x2 + n * H * W * C + partner[:, None] * C + channel[None, :]
@@ -126,11 +144,9 @@ def band_kernel(
     """
     SIDE: tl.constexpr = 2 * RADIUS + 1
     n = tl.program_id(1).to(tl.int64)
-    first = _first(tl.program_id(0) // BLOCKS, H, W, STRIDE, TILE_ROWS, TILE_COLS)
-    tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
-    pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
-    window_y, window_x = _window_cells(tl.program_id(0) % BLOCKS, RADIUS, TILE_COLS, BLOCK_Q)
-    partner, present = _pixels(first, window_y - RADIUS, window_x - RADIUS, H, W, STRIDE)
+    tile, window = _tile_and_window(H, W, RADIUS, STRIDE, TILE_ROWS, TILE_COLS, BLOCKS, BLOCK_Q)
+    tile_y, tile_x, pixel, inside = tile
+    window_y, window_x, partner, present = window
     m = tl.arange(0, TILE_ROWS * TILE_COLS)
     q = tl.arange(0, BLOCK_Q)
     band += (n * tl.num_programs(0) + tl.program_id(0)) * (TILE_ROWS * TILE_COLS * BLOCK_Q)
