@@ -160,7 +160,7 @@ WEIGH = {
 FUSE = {
     torch.float16: (1, 1, 512, 2),
     torch.bfloat16: (1, 1, 512, 2),
-    torch.float32: (1, 1, 512, 4),
+    torch.float32: (1, 1, 512, 2),
 }
 _NAMES = ("ROWS", "COLS", "BLOCK", "num_warps")
 
