@@ -155,15 +155,18 @@ def _gather(
     The weight is grad[d](p), or, mirrored, grad[-d](p + d): what x2(p) sees as the partner of
     x1(p + d). Each sum is formed where it is stored, so nothing is scattered.
     """
+    if grad.shape[0] == 0:
+        out.zero_()
+        return
     dtype = accumulation_type(x.dtype)
     channels, height, width = x.shape[1:]
     products = _Products(radius, stride)
     source_pixels, grad_pixels = (PixelMajor(dtype, rows_apart=True) for _ in range(2))
     reduce = out.shape[0] == 1 and grad.shape[0] != 1
+    sums = x.new_empty((-(-height // stride), width, channels + _PITCH), dtype=dtype)
     for py in range(min(stride, height)):
         source = None
-        pitch = (-(-(height - py) // stride), width, channels + _PITCH)
-        total = x.new_zeros(pitch, dtype=dtype)[..., :channels]
+        total = sums[: -(-(height - py) // stride), :, :channels]
         for n in range(grad.shape[0]):
             if source is None or x.shape[0] > 1:
                 source = source_pixels(x[n, :, py::stride])
@@ -172,7 +175,7 @@ def _gather(
                 weights = _mirror(weights, radius, stride)
             for tile in _tiles(width, stride, x.device):
                 part = products.weighted_sum(weights, source, tile, 1 / channels)
-                if reduce:
+                if reduce and n > 0:
                     tile.of(total, stride).add_(part)
                 else:
                     tile.of(total, stride).copy_(part)
