@@ -63,7 +63,7 @@ def all_pairs(x1: Tensor, x2: Tensor) -> Tensor:
 def phase_split(x1: Tensor, x2: Tensor) -> Tensor:
     """The matrix formulation with whole rows and native types, one product a row for all samples.
 
-    On a GPU this is the strongest that cuBLAS does without a kernel of one's own.
+    On a GPU this is what cuBLAS does without a kernel of one's own.
     """
     batch, channels, height, width = x2.shape
     rows, columns = -(-height // STRIDE), -(-width // STRIDE)

@@ -204,7 +204,7 @@ def aggregate(
     target = channels_last_target(out)
     features, embeddings = channels_last(features), channels_last(embeddings)
     key_embedding, flow = channels_last(key_embedding), flow.contiguous()
-    shares = torch.empty((count + 1, height, width), device=out.device)
+    shares = torch.empty((count + 1, height, width), dtype=torch.float32, device=out.device)
     with torch.cuda.device_of(out):
         embedded = embeddings.shape[1]
         options = config(WEIGH, embeddings.dtype, embedded)

@@ -8,7 +8,8 @@ ones form a band.
 
 Forward that matrix is computed and its band stored. For the gradients the matrix is laid out first
 with the output's gradient on its band and zeros beside it; times the vectors of the window it gives
-the gradients of the tile. Nothing is added up with atomics, so results are equal from run to run.
+the gradients of the tile; a NaN in a window reaches its whole tile. Nothing is added up with
+atomics, so results are equal from run to run.
 """
 
 from __future__ import annotations
@@ -269,7 +270,10 @@ def arithmetic(dtype: torch.dtype) -> torch.dtype | str:
     """
     if dtype != torch.float32:
         return dtype
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    # The newer of PyTorch's two switches reads right whichever was set; the older raises then.
+    precision = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+    allowed = torch.backends.cuda.matmul.allow_tf32 if precision is None else precision == "tf32"
+    return "tf32" if allowed else "tf32x3"
 
 
 def config(table: dict, kind: torch.dtype | str, channels: int, radius: int) -> dict:

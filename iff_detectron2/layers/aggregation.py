@@ -40,7 +40,7 @@ def warp_and_aggregate(
 
     Args:
         features: neighbours' features [T, C, H, W], or in parts that make this in order, such as
-            T frames of [1, C, H, W], which need not be copied together then. T may be 0 if the
+            T frames of [1, C, H, W], which the CPU need not copy together then. T may be 0 if the
             key takes part.
         embeddings: neighbours' embeddings [T, E, H, W], or in the same parts.
         flow: displacements [T, 2, H, W] in cells; channel 0 is dx, channel 1 is dy.

@@ -7,6 +7,8 @@ own with TRITON_INTERPRET=1. bfloat16 and TF32 do not exist in the interpreter.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -108,6 +110,34 @@ def test_aggregation(count, channels, embedded, height, width, dtype, memory_for
     aggregation.aggregate(*inputs, out, EPS)
     expected = warp_and_aggregate_reference(*(None if x is None else x.double() for x in inputs))
     torch.testing.assert_close(out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_the_default_type_of_tensors_does_not_matter():
+    features, embeddings = torch.randn(2, 4, 3, 5), torch.randn(2, 6, 3, 5)
+    flow, key = torch.randn(2, 2, 3, 5), torch.randn(1, 6, 3, 5)
+    expected = poisoned((1, 4, 3, 5), torch.float32)
+    aggregation.aggregate(features, embeddings, flow, key, None, expected, EPS)
+    out = torch.empty_like(expected)
+    torch.set_default_dtype(torch.float16)
+    try:
+        aggregation.aggregate(features, embeddings, flow, key, None, out, EPS)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("switch", ["allow_tf32", "fp32_precision"])
+def test_either_switch_allows_tf32(switch):
+    # In a process of its own: PyTorch does not let the two be mixed.
+    value = "True" if switch == "allow_tf32" else "'tf32'"
+    code = (
+        "import torch; from iff_detectron2.kernels.correlation import arithmetic; "
+        "before = arithmetic(torch.float32); "
+        f"torch.backends.cuda.matmul.{switch} = {value}; "
+        "print(before, arithmetic(torch.float32))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["tf32x3", "tf32"]
 
 
 def test_zero_flow_and_one_neighbour_is_the_identity():
