@@ -360,7 +360,15 @@ def _gather(
     size = height * width * channels
     with torch.cuda.device_of(x):
         band_kernel[(tiles * options["BLOCKS"], batch)](
-            grad, band, height, width, RADIUS=radius, STRIDE=stride, MIRRORED=mirrored, **shape
+            grad,
+            band,
+            height,
+            width,
+            RADIUS=radius,
+            STRIDE=stride,
+            MIRRORED=mirrored,
+            num_warps=options["num_warps"],
+            **shape,
         )
         gather_kernel[(tiles * triton.cdiv(channels, options["BLOCK_C"]), parts)](
             band,

@@ -23,13 +23,16 @@ FORMATS = [torch.contiguous_format, torch.channels_last]
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3}
 
 # (key batch, batch, C, H, W, radius, stride): maps beside the tile of 4 x 16 cells on every side,
-# channels that are no power of two, a map smaller than the displacement.
+# channels that are no power of two, a map smaller than the displacement, more samples than a sum
+# has parts, several blocks of channels.
 SHAPES = [
     (1, 2, 20, 9, 13, 2, 2),
     (2, 2, 32, 7, 5, 1, 3),
     (1, 1, 17, 1, 1, 2, 1),
     (1, 3, 5, 4, 40, 1, 2),
     (1, 1, 3, 6, 3, 0, 1),
+    (1, 7, 70, 3, 4, 1, 1),
+    (1, 1, 150, 2, 3, 1, 2),
 ]
 
 
@@ -89,7 +92,8 @@ def test_half_sum_does_not_overflow():
     ("dtype", "memory_format"), [(torch.float32, FORMATS[0]), (torch.float16, FORMATS[1])], ids=str
 )
 @pytest.mark.parametrize(
-    ("count", "channels", "embedded", "height", "width"), [(3, 5, 7, 4, 5), (1, 70, 300, 1, 3)]
+    ("count", "channels", "embedded", "height", "width"),
+    [(3, 5, 7, 4, 5), (1, 70, 300, 1, 3), (2, 600, 9, 2, 3)],
 )
 def test_aggregation(count, channels, embedded, height, width, dtype, memory_format, with_key):
     generator = torch.Generator().manual_seed(1)
@@ -112,6 +116,14 @@ def test_aggregation(count, channels, embedded, height, width, dtype, memory_for
     torch.testing.assert_close(out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+def test_a_key_without_neighbours_is_its_own_result():
+    features, embeddings = torch.randn(1, 4, 3, 5), torch.randn(1, 6, 3, 5)
+    out = poisoned((1, 4, 3, 5), torch.float32)
+    flow = torch.zeros(0, 2, 3, 5)
+    aggregation.aggregate(features[:0], embeddings[:0], flow, embeddings, features, out, EPS)
+    assert torch.equal(out, features)
+
+
 def test_the_default_type_of_tensors_does_not_matter():
     features, embeddings = torch.randn(2, 4, 3, 5), torch.randn(2, 6, 3, 5)
     flow, key = torch.randn(2, 2, 3, 5), torch.randn(1, 6, 3, 5)
@@ -128,6 +140,8 @@ def test_the_default_type_of_tensors_does_not_matter():
 
 @pytest.mark.parametrize("switch", ["allow_tf32", "fp32_precision"])
 def test_either_switch_allows_tf32(switch):
+    if not hasattr(torch.backends.cuda.matmul, switch):
+        pytest.skip(f"this torch has no torch.backends.cuda.matmul.{switch}")
     # In a process of its own: PyTorch does not let the two be mixed.
     value = "True" if switch == "allow_tf32" else "'tf32'"
     code = (

@@ -88,13 +88,14 @@ def check_tensor_cores(compiled, architecture, code):
         assert "wgmma.mma_async" in compiled.asm["ptx"]
 
 
-def correlation_build(kernel, table, kind, architecture, **constants):
+def correlation_build(kernel, table, kind, architecture, out=None, **constants):
     options = correlation.config(table, kind, CHANNELS, RADIUS)
     launch = {name: options.pop(name) for name in ("num_warps", "num_stages")}
     constants |= {"C": CHANNELS, "RADIUS": RADIUS, "STRIDE": STRIDE, **options}
     constants = {name: x for name, x in constants.items() if name in kernel.arg_names}
     pointer = f"*{TYPES.get(kind, 'fp32')}"
-    types = dict.fromkeys(("x1", "x2", "x", "grad", "band", "out"), pointer) | {"scale": "fp32"}
+    types = dict.fromkeys(("x1", "x2", "x", "grad", "band"), pointer)
+    types |= {"out": out or pointer, "scale": "fp32"}
     return build(kernel, types, constants, architecture, **launch)
 
 
@@ -115,6 +116,15 @@ def test_correlation(name, kind, architecture, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
+def test_correlation_parts_of_a_sum(kind, architecture, tmp_path):
+    kernel, table = correlation.gather_kernel, correlation.GRADIENTS
+    compiled = correlation_build(kernel, table, kind, architecture, out="*fp32")
+    check_tensor_cores(compiled, architecture, check_resources(compiled, architecture, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_correlation_band(kind, mirrored, architecture, tmp_path):
@@ -131,23 +141,31 @@ def aggregation_build(kernel, table, dtype, channels, architecture, **constants)
     pointer = f"*{TYPES[dtype]}"
     names = ("features", "embeddings", "key_embedding", "key_features", "out")
     types = dict.fromkeys(names, pointer) | {"eps": "fp32"}
-    types |= dict.fromkeys(("flow", "shares", "key_share"), "*fp32")
+    types |= dict.fromkeys(("flow", "shares"), "*fp32")
     return build(kernel, types, constants | options, architecture, num_warps)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("channels", [1024, 2048, 256])
-def test_aggregation(dtype, channels, architecture, tmp_path):
+@pytest.mark.parametrize("channels", [128, 1024, 2048, 4096])
+def test_aggregation_weights(dtype, channels, architecture, tmp_path):
     kernel, table = aggregation.weigh_kernel, aggregation.WEIGH
     compiled = aggregation_build(kernel, table, dtype, channels, architecture, E=channels)
     check_resources(compiled, architecture, tmp_path)
-    kernel, table = aggregation.fuse_kernel, aggregation.FUSE
-    for key in (True, False):
-        constants = {"C": channels, "HAS_KEY": key}
-        compiled = aggregation_build(kernel, table, dtype, channels, architecture, **constants)
-        check_resources(compiled, architecture, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("channels", [256, 1024, 2048])
+@pytest.mark.parametrize("has_key", [True, False])
+def test_aggregation_sum(dtype, channels, has_key, architecture, tmp_path):
+    kernel, table, constants = aggregation.fuse_kernel, aggregation.FUSE, {"HAS_KEY": has_key}
+    compiled = aggregation_build(
+        kernel, table, dtype, channels, architecture, C=channels, **constants
+    )
+    check_resources(compiled, architecture, tmp_path)
 
 
 @pytest.mark.slow
@@ -160,7 +178,7 @@ def test_arguments_of_one_become_constants():
     correlation_build(kernel, table, half, 90, N=1, **ones)
     kernel, table = correlation.band_kernel, correlation.GRADIENTS
     correlation_build(kernel, table, half, 90, MIRRORED=True, **ones)
-    build(correlation.sum_kernel, {"parts": "*fp32", "out": "*fp16"}, {"count": 1, "BLOCK": 8}, 90)
+    build(correlation.sum_kernel, {"parts": "*fp32", "out": "*fp16"}, {"size": 1, "BLOCK": 8}, 90)
     kernel, table = aggregation.weigh_kernel, aggregation.WEIGH
     aggregation_build(kernel, table, half, 8, 90, E=8, **ones)
     kernel, table = aggregation.fuse_kernel, aggregation.FUSE

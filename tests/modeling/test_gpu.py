@@ -7,6 +7,8 @@ import torch
 from detectron2.utils.events import EventStorage
 from toy_models import build, make_video, randomise_flow, tiny_cfg, training_sample, window_sample
 
+from iff_detectron2.layers.backend import use_triton
+
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
@@ -22,6 +24,7 @@ def on(device: str) -> torch.nn.Module:
 @torch.no_grad()
 def test_a_stream_on_the_gpu_equals_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    assert use_triton(torch.empty(1, device="cuda"))
     video, offsets = make_video(4), (-2, -1, 1, 2)
     models = on("cpu"), on("cuda")
     for t in range(len(video)):
