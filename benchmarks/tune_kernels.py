@@ -27,7 +27,14 @@ from iff_detectron2.layers.aggregation import EPS, warp_and_aggregate_reference
 
 HEIGHT, WIDTH, RADIUS, STRIDE = 38, 63, 5, 2
 SIDE = 2 * RADIUS + 1
-TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+# Largest error of a right result, relative to the largest entry, by what `_kind` returns.
+TOLERANCE = {
+    torch.float32: 1e-4,
+    torch.bfloat16: 2e-2,
+    torch.float16: 5e-3,
+    "tf32": 2e-3,
+    "tf32x3": 1e-5,
+}
 
 # rows and columns of a tile, window pixels, channels, warps, stages
 FORWARD = [
@@ -35,7 +42,7 @@ FORWARD = [
     for tile, q, c, warps, stages in itertools.product(
         [(4, 16), (8, 16)], [64, 128, 256], [16, 32, 64], [4, 8], [3, 4]
     )
-    # What a program sums in registers and what its stages keep in shared memory.
+    # What a thread sums in registers and what one stage keeps in shared memory.
     if 32 <= tile[0] * tile[1] * q / (32 * warps) <= 128 and (q + tile[0] * tile[1]) * c <= 40960
 ]
 GRADIENTS = [
@@ -107,7 +114,8 @@ def prepare(job: tuple) -> tuple[tuple, str]:
     kernel, options, args = job
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     dtype = getattr(torch, args.dtype)
-    TABLES[kernel][0][_kind(kernel, dtype)] = options
+    table, kind = TABLES[kernel][0], _kind(kernel, dtype)
+    current, table[kind] = table[kind], options
     run, inputs, expected = make_case(kernel, dtype, args.neighbours)
     out = torch.full(expected.shape, float("nan"), dtype=dtype, device="cuda")
     out = out.contiguous(memory_format=torch.channels_last)
@@ -115,8 +123,10 @@ def prepare(job: tuple) -> tuple[tuple, str]:
         run(*inputs, out)
     except (OutOfResources, RuntimeError) as error:
         return options, str(error).splitlines()[0]
+    finally:
+        table[kind] = current  # the other kernel of an operator is checked as it is in use
     error = timing.largest_error(out, [expected])
-    return options, "" if error <= TOLERANCE[dtype] else f"wrong, error {error:.1e}"
+    return options, "" if error <= TOLERANCE[kind] else f"wrong, error {error:.1e}"
 
 
 def tune(kernel: str, args: argparse.Namespace, pool) -> None:
