@@ -23,7 +23,8 @@ from .pixels import PixelMajor, accumulation_type
 _CPU_RUN = 8
 
 # Values between one pixel's channels and the next pixel's, in sums that are stored channels-first:
-# reads that lie a power of two of bytes apart push each other out of the cache.
+# the usual numbers of channels would lay what is read at once a power of two of bytes apart, where
+# it pushes itself out of the cache.
 _PITCH = 16
 
 
