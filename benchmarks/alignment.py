@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from iff_detectron2.engine import load_config
-from iff_detectron2.engine.inference import prepare_for_inference
+from iff_detectron2.engine.acceleration import prepare_for_inference
 from iff_detectron2.modeling.flow_estimator import FlowEstimator, build_flow_estimator
 
 CONFIG = "configs/ImageNetVID/iff_net_C_R_101.yaml"

@@ -24,7 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from iff_detectron2.data.datasets.annotation_reader import cache_path
-from iff_detectron2.data.datasets.imagenet_vid import IMAGENET_VID_CLASSES, load_imagenet_vid
+from iff_detectron2.data.datasets.imagenet.imagenet_vid import (
+    IMAGENET_VID_CLASSES,
+    load_imagenet_vid,
+)
 
 DET_AND_VID = 53237 + 57834 + 176126  # entries of the three lists
 LENGTH = 300  # frames of a video

@@ -27,14 +27,11 @@ from iff_detectron2.evaluation import (
     GroundTruth,
     evaluate_detections,
     format_result,
-    motion_iou,
     read_predictions,
 )
-from iff_detectron2.evaluation.html_report import score_run, write_report
-from iff_detectron2.evaluation.prediction_files import (
-    write_predictions_json,
-    write_predictions_text,
-)
+from iff_detectron2.evaluation.report import score_run, write_report
+from iff_detectron2.predictions.writers import write_predictions_json, write_predictions_text
+from iff_detectron2.structures.motion import motion_iou
 
 VID_VAL_FRAMES = 176_126
 VIDEO_LENGTH = 317  # mean of VID val

@@ -24,7 +24,7 @@ import numpy as np
 from timing import peak_memory
 
 from iff_detectron2.postprocessing import Rescored, SeqNMSOptions, seq_nms_arrays
-from iff_detectron2.utils.cores import usable_cores
+from iff_detectron2.utils.parallel import usable_cores
 
 TWIN = Path(__file__).parents[1] / "tests" / "postprocessing" / "plain_seq_nms.py"
 VID_VAL_FRAMES, VID_VAL_VIDEOS, NUM_CLASSES = 176_126, 555, 30

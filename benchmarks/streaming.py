@@ -26,7 +26,7 @@ from detectron2.modeling import build_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from iff_detectron2.engine import VideoPredictor, load_config
-from iff_detectron2.engine.inference import prepare_for_inference
+from iff_detectron2.engine.acceleration import prepare_for_inference
 
 ROWS = {
     "R-FCN": "configs/ImageNetVID/rfcn_R_101.yaml",

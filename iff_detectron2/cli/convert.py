@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ..engine.convert import convert_backbone, convert_flownet, read_weights, save_weights
+from iff_detectron2.engine.converters import (
+    convert_backbone,
+    convert_flownet,
+    read_weights,
+    save_weights,
+)
 
 HELP = "rename public ResNet and FlowNetS weights to a file for MODEL.WEIGHTS"
 

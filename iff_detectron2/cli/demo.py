@@ -100,7 +100,7 @@ def draw_results(
     """
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
-    from iff_detectron2.utils.plots import plot_metric_bars, plot_training_curves
+    from iff_detectron2.visualization.plots import plot_metric_bars, plot_training_curves
 
     output.mkdir(parents=True, exist_ok=True)
     dicts = DatasetCatalog.get(dataset)
@@ -146,8 +146,8 @@ def write_annotated_video(
         num_videos: videos to show, one after the other.
     """
     from iff_detectron2.data import read_frame
-    from iff_detectron2.utils.drawing import draw_detections
-    from iff_detectron2.utils.video_io import VideoWriter
+    from iff_detectron2.video.writer import VideoWriter
+    from iff_detectron2.visualization.drawing import draw_detections
 
     detections: dict[int, list[dict]] = {}
     for detection in json.loads(predictions.read_text(encoding="utf-8")):
@@ -202,8 +202,8 @@ def write_alignment_panel(
 ) -> None:
     """Draw the alignment of some neighbours with a frame in which much moves (cf. Fig. 6)."""
     from iff_detectron2.data import VIDDatasetMapper
-    from iff_detectron2.engine.alignment import alignment_rows
-    from iff_detectron2.utils.panel import alignment_panel
+    from iff_detectron2.inference.alignment import alignment_rows
+    from iff_detectron2.visualization.panel import alignment_panel
 
     cfg = cfg.clone()
     cfg.defrost()

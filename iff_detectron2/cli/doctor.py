@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check the dataset, print what was found, and return 0, 1 or 2."""
     from iff_detectron2.data import register_from_specs
-    from iff_detectron2.evaluation.doctor import Report, examine, format_report
+    from iff_detectron2.doctor import Report, examine, format_report
 
     name = args.dataset.partition("=")[0]
     try:

@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write results.json and results.txt, and the report if asked."""
     from iff_detectron2.evaluation import EvaluationDataset, evaluate_detections, format_result
-    from iff_detectron2.evaluation.report import save_result
+    from iff_detectron2.evaluation.tables import save_result
 
     if (args.against or args.names) and not args.report:
         raise ValueError("--against and --names are for the report; add --report")
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_report(dataset, detections, result, folder: Path, args: argparse.Namespace) -> Path:
     """Write the report of one run, or of two side by side."""
-    from iff_detectron2.evaluation.html_report import score_run, write_report
+    from iff_detectron2.evaluation.report import score_run, write_report
 
     paths = [path for path in (args.predictions, args.against) if path is not None]
     names = args.names or [str(path) for path in paths]

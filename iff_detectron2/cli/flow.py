@@ -35,19 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the panel and print the errors; 1 if the self-check fails."""
-    from iff_detectron2.data.frame_sources import CameraSource, bridged, open_source
     from iff_detectron2.engine import load_config
-    from iff_detectron2.engine.alignment import (
+    from iff_detectron2.engine.predictor import load_model
+    from iff_detectron2.inference.alignment import (
         align_window,
         rows_of,
         warp_errors,
         window_sample,
         zero_flow_error,
     )
-    from iff_detectron2.engine.predictor import load_model
-    from iff_detectron2.engine.video_run import class_names
+    from iff_detectron2.inference.run import class_names
     from iff_detectron2.structures import TemporalWindow
-    from iff_detectron2.utils.panel import alignment_panel
+    from iff_detectron2.video.sources import CameraSource, bridged, open_source
+    from iff_detectron2.visualization.panel import alignment_panel
 
     opts = [*args.opts, *(("MODEL.WEIGHTS", args.weights) if args.weights else ())]
     source = open_source(args.input)

@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Rescore video by video, and write the results and the tracks."""
-    from iff_detectron2.engine import rescore_predictions
     from iff_detectron2.evaluation import EvaluationDataset
+    from iff_detectron2.inference import rescore_predictions
     from iff_detectron2.postprocessing import SeqNMSOptions, check_tracks_path, write_tracks
 
     # What is wrong with the arguments is told before anything is read.

@@ -62,9 +62,9 @@ class Interrupt:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in the video; 130 if it was ended by Ctrl-C."""
-    from iff_detectron2.data.frame_sources import open_source
     from iff_detectron2.engine import VideoPredictor, load_config
-    from iff_detectron2.engine.video_run import JOURNAL, VideoRun, predict_video
+    from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
+    from iff_detectron2.video.sources import open_source
 
     opts = [*args.opts, *(("MODEL.WEIGHTS", args.weights) if args.weights else ())]
     source = open_source(args.input, args.fps)

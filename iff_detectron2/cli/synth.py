@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..data.moving_shapes import MovingShapesOptions, find_complete, generate_moving_shapes
+from iff_detectron2.data.moving_shapes import (
+    MovingShapesOptions,
+    find_complete,
+    generate_moving_shapes,
+)
 
 HELP = "write MovingShapes, a generated video set in the layout of ImageNet VID"
 

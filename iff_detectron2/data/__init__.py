@@ -1,5 +1,7 @@
 """Video data for Detectron2's stock loaders."""
 
+from iff_detectron2.video.frames import read_frame
+
 from .dataset_mapper import VIDDatasetMapper
 from .datasets import (
     SpecForm,
@@ -12,18 +14,17 @@ from .datasets import (
     register_video_files,
     register_youtube_vis,
 )
-from .frame_index import FrameIndex, NumberedFrames, build_frame_index, listed_frames
 from .samplers import VideoInferenceSampler
-from .video_frames import read_frame
+from .video_index import NumberedFrames, VideoIndex, build_video_index, listed_frames
 
 __all__ = [
-    "FrameIndex",
     "NumberedFrames",
     "SpecForm",
     "VIDDatasetMapper",
+    "VideoIndex",
     "VideoInferenceSampler",
     "add_spec_form",
-    "build_frame_index",
+    "build_video_index",
     "listed_frames",
     "read_frame",
     "register_coco_frames",

@@ -9,11 +9,11 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
-from .frame_index import FrameIndex
+from .video_index import VideoIndex
 
 DatasetDicts = list[dict[str, Any]]
 # Dataset dicts, frame index, and metadata where the files name the classes.
-Load = Callable[[], tuple[DatasetDicts, FrameIndex] | tuple[DatasetDicts, FrameIndex, Mapping]]
+Load = Callable[[], tuple[DatasetDicts, VideoIndex] | tuple[DatasetDicts, VideoIndex, Mapping]]
 
 
 class VideoDataset:
@@ -34,7 +34,7 @@ class VideoDataset:
         """Dataset dicts; the list and its dicts are the caller's own, annotations are shared."""
         return [sample.copy() for sample in self._content[0]]
 
-    def frame_index(self) -> FrameIndex:
+    def frame_index(self) -> VideoIndex:
         """Files of all frames of all videos."""
         return self._content[1]
 

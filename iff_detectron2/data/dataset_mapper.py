@@ -15,9 +15,9 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from iff_detectron2.structures import TemporalWindow
+from iff_detectron2.video.frames import read_frame
 
-from .frame_index import build_frame_index, listed_frames
-from .video_frames import read_frame
+from .video_index import build_video_index, listed_frames
 
 
 def draw_neighbours(
@@ -142,7 +142,7 @@ class VIDDatasetMapper(DatasetMapper):
         test = cfg.TEST.VIDEO
         ret = super().from_config(cfg, is_train)
         ret.update(
-            frame_index=build_frame_index(dataset_names),
+            frame_index=build_video_index(dataset_names),
             num_refs=cfg.INPUT.VIDEO.NUM_REFS,
             max_offset=cfg.INPUT.VIDEO.MAX_OFFSET,
             window=TemporalWindow(test.NUM_REFS, test.STRIDE, test.CAUSAL),

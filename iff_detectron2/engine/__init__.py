@@ -1,17 +1,15 @@
 """Training, evaluation and inference loops."""
 
 from .checkpoint import VideoCheckpointer
+from .defaults import load_config, setup
 from .hooks import AlignmentLossHook
 from .main import launch_from_command_line
 from .postprocess import SeqNMSPostprocess, build_postprocess
 from .predictor import VideoPredictor
-from .rescore_predictions import RescoredFile, rescore_predictions
-from .setup import load_config, setup
 from .trainer import VideoTrainer
 
 __all__ = [
     "AlignmentLossHook",
-    "RescoredFile",
     "SeqNMSPostprocess",
     "VideoCheckpointer",
     "VideoPredictor",
@@ -19,6 +17,5 @@ __all__ = [
     "build_postprocess",
     "launch_from_command_line",
     "load_config",
-    "rescore_predictions",
     "setup",
 ]

@@ -12,7 +12,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from .checkpoint import VideoCheckpointer
-from .setup import setup
+from .defaults import setup
 from .trainer import VideoTrainer
 
 AddConfig = Callable[[CfgNode], None]

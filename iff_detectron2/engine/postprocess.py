@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 
 from iff_detectron2.evaluation import Detections
 from iff_detectron2.postprocessing import SeqNMSOptions, seq_nms_arrays
-from iff_detectron2.postprocessing.seq_nms import VARIANTS, load_compiled
+from iff_detectron2.postprocessing.sequence_nms import VARIANTS, load_compiled
 
 # Where meta-architectures keep the threshold of their NMS; the others have ROI heads.
 _NMS_KEYS = {"RetinaNet": "MODEL.RETINANET.NMS_THRESH_TEST"}

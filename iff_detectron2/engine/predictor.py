@@ -21,10 +21,10 @@ from torch import nn
 from iff_detectron2.modeling.frame_memory import FrameMemory, build_frame_memory
 from iff_detectron2.modeling.temporal import TemporalAggregation
 from iff_detectron2.structures import TemporalWindow
-from iff_detectron2.utils.image import check_bgr_image
+from iff_detectron2.structures.image import check_bgr_image
 
+from .acceleration import compile_frame_part, mixed_precision, prepare_for_inference
 from .checkpoint import VideoCheckpointer
-from .inference import compile_frame_part, mixed_precision, prepare_for_inference
 from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
 
 ON_SIZE_CHANGE = ("error", "reset")

@@ -1,11 +1,6 @@
 """Evaluation of video object detection: protocols, motion IoU, Detectron2 evaluator."""
 
-from .arrays import Detections, GroundTruth
-from .dataset_ground_truth import ground_truth_from_dicts
-from .evaluate import evaluate_detections, load_detections
-from .evaluation_dataset import EvaluationDataset
-from .motion_iou import motion_iou, read_fgfa_motion_iou
-from .prediction_readers import (
+from iff_detectron2.predictions.readers import (
     SavedFrame,
     iterate_frames,
     iterate_videos,
@@ -13,6 +8,12 @@ from .prediction_readers import (
     read_predictions_json,
     read_predictions_text,
 )
+from iff_detectron2.structures.detections import Detections, GroundTruth
+from iff_detectron2.structures.motion import motion_iou, read_fgfa_motion_iou
+
+from .dataset_ground_truth import ground_truth_from_dicts
+from .evaluate import evaluate_detections, load_detections
+from .evaluation_dataset import EvaluationDataset
 from .protocols import (
     AREA_RANGES,
     MOTION_RANGES,
@@ -21,7 +22,7 @@ from .protocols import (
     EvaluationResult,
     evaluate_arrays,
 )
-from .report import format_result, save_result
+from .tables import format_result, save_result
 from .vid_evaluation import VIDEvaluator
 
 __all__ = [

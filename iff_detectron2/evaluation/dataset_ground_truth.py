@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from .arrays import GroundTruth
-from .motion_iou import motion_iou, read_fgfa_motion_iou
+from iff_detectron2.structures.detections import GroundTruth
+from iff_detectron2.structures.motion import motion_iou, read_fgfa_motion_iou
 
 Record = dict[str, Any]
 

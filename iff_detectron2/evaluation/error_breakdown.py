@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Detections, GroundTruth
+from iff_detectron2.structures.detections import Detections, GroundTruth
+from iff_detectron2.structures.motion import inclusive_iou
+
 from .matching import detection_box_pairs, iou_thresholds, match_detections
-from .motion_iou import inclusive_iou
 from .protocols import ALL_BOXES, EvaluationRange, boxes_to_find, rows_by_class_and_score
 
 KINDS = ("correct", "localisation", "class", "duplicate", "background")

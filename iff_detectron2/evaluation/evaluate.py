@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Detections, GroundTruth
+from iff_detectron2.predictions.batches import result_batches
+from iff_detectron2.predictions.readers import join_batches, read_predictions
+from iff_detectron2.structures.detections import Detections, GroundTruth
+
 from .evaluation_dataset import EvaluationDataset
-from .prediction_batches import result_batches
-from .prediction_readers import join_batches, read_predictions
 from .protocols import EvaluationRange, EvaluationResult, evaluate_arrays
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from .arrays import Detections, GroundTruth
+from iff_detectron2.structures.detections import Detections, GroundTruth
+from iff_detectron2.structures.motion import inclusive_iou
+
 from .false_positives import MotionRangeWeights
-from .motion_iou import inclusive_iou
 
 IOU_THRESHOLD = 0.5
 PIXEL_TOLERANCE = 10.0

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .arrays import Detections, GroundTruth
+from iff_detectron2.structures.detections import Detections, GroundTruth
+from iff_detectron2.structures.motion import inclusive_area
+
 from .average_precision import RECALL_POINTS, average_precision_and_curve, mean_over_classes
 from .coco_protocol import coco_average_precision
 from .matching import Matches, match_detections
-from .motion_iou import inclusive_area
 
 PROTOCOLS = ("fgfa", "devkit", "coco")
 PROTOCOL_TITLES = {

@@ -12,12 +12,13 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..utils.detections import find_bad_detection
-from .arrays import Detections
+from iff_detectron2.predictions.writers import write_predictions_json, write_predictions_text
+from iff_detectron2.structures.checks import find_bad_detection
+from iff_detectron2.structures.detections import Detections
+
 from .evaluation_dataset import EvaluationDataset
-from .prediction_files import write_predictions_json, write_predictions_text
 from .protocols import evaluate_arrays
-from .report import format_result, save_result
+from .tables import format_result, save_result
 
 FRAMES_WORTH_A_PROGRESS_BAR = 10_000
 

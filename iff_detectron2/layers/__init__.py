@@ -3,7 +3,7 @@
 from .aggregation import warp_and_aggregate
 from .correlation import local_correlation
 from .deform_conv import DeformConv2d
-from .ps_roi_pool import ps_roi_pool
+from .ps_roi_pooling import ps_roi_pool
 from .warp import flow_warp, resize_flow
 
 __all__ = [

@@ -1,7 +1,6 @@
 """Post-processing over whole videos: Seq-NMS, Seq-NMS+ and tracks."""
 
-from .seq_nms import NO_TRACK, Rescored, SeqNMSOptions, seq_nms, seq_nms_arrays
-from .tracks import (
+from iff_detectron2.predictions.tracks import (
     VideoTracks,
     check_tracks_path,
     write_tracks,
@@ -9,6 +8,8 @@ from .tracks import (
     write_tracks_json,
     write_tracks_mot,
 )
+
+from .sequence_nms import NO_TRACK, Rescored, SeqNMSOptions, seq_nms, seq_nms_arrays
 
 __all__ = [
     "NO_TRACK",

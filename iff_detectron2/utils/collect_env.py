@@ -11,7 +11,7 @@ from types import ModuleType
 
 from tabulate import tabulate
 
-from .cores import usable_cores
+from .parallel import usable_cores
 
 # Module, and the distribution that carries its version where the module itself has none.
 _LIBRARIES = (

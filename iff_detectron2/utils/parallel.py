@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,13 @@ Result = TypeVar("Result")
 # More than there are cores: they hide the latency of a network disk.
 _NUM_THREADS = 4
 _PROGRESS_FROM = 2000
+
+
+def usable_cores() -> int:
+    """Number of cores; containers and job schedulers often grant fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def split_blocks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -19,7 +19,7 @@ from torch.optim import SGD
 from iff_detectron2.data import (
     VIDDatasetMapper,
     VideoInferenceSampler,
-    build_frame_index,
+    build_video_index,
     listed_frames,
 )
 from iff_detectron2.evaluation import VIDEvaluator
@@ -104,7 +104,7 @@ dataloader = {
             is_train=True,
             augmentations=[_resize, L(T.RandomFlip)()],
             image_format="BGR",
-            frame_index=L(build_frame_index)(dataset_names=[TRAIN]),
+            frame_index=L(build_video_index)(dataset_names=[TRAIN]),
             num_refs=1,
         ),
         total_batch_size=4,
@@ -116,7 +116,7 @@ dataloader = {
             is_train=False,
             augmentations=[_resize],
             image_format="BGR",
-            frame_index=L(build_frame_index)(dataset_names=[TEST]),
+            frame_index=L(build_video_index)(dataset_names=[TEST]),
             window="${model.temporal.window}",
             streaming=True,
             listed_frames=L(listed_frames)(

@@ -8,11 +8,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from iff_detectron2.data.catalog import DatasetDicts, register_video_dataset
 from iff_detectron2.data.datasets.builtin import datasets_root
-from iff_detectron2.data.frame_index import FrameIndex
 from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES, moving_shapes_outlines
+from iff_detectron2.data.video_index import VideoIndex
 
 
-def _load(split: str) -> tuple[DatasetDicts, FrameIndex]:
+def _load(split: str) -> tuple[DatasetDicts, VideoIndex]:
     """The frames of MovingShapes, with the outline of each object as its `segmentation`."""
     outlines = moving_shapes_outlines(datasets_root() / "moving_shapes", split)
     name = f"moving_shapes_{split}"

@@ -68,7 +68,7 @@ def test_killed_and_started_again_it_ends_with_the_same_files(folder, capsys):
 
 
 def test_ctrl_c_ends_after_the_frame_and_keeps_what_is_done(folder, capsys, monkeypatch):
-    from iff_detectron2.engine.journal import Journal
+    from iff_detectron2.inference.journal import Journal
 
     append = Journal.append
 

@@ -8,7 +8,7 @@ from detectron2.data import detection_utils
 from toy_models import build, tiny_cfg
 from video_runs import SIZES, make_frames, make_model, spread_scores, write_frames
 
-from iff_detectron2.data import FrameIndex, VIDDatasetMapper
+from iff_detectron2.data import VIDDatasetMapper, VideoIndex
 from iff_detectron2.data.catalog import register_video_dataset
 from iff_detectron2.engine import VideoPredictor
 
@@ -62,7 +62,7 @@ def videos(tmp_path_factory):
         for video_id, names in files.items()
         for t, file in enumerate(names)
     ]
-    register_video_dataset("predictor_videos", lambda: (dicts, FrameIndex(files)), ["thing"])
+    register_video_dataset("predictor_videos", lambda: (dicts, VideoIndex(files)), ["thing"])
     yield frames, dicts
     from detectron2.data import DatasetCatalog, MetadataCatalog
 

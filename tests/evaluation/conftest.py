@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-
-from .vid_cases import CLASSES
+from vid_cases import CLASSES
 
 
 @pytest.fixture

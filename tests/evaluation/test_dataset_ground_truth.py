@@ -5,10 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from vid_cases import CLASSES, make_dicts, perfect, run
 
 from iff_detectron2.evaluation import VIDEvaluator, ground_truth_from_dicts
-
-from .vid_cases import CLASSES, make_dicts, perfect, run
 
 
 @pytest.mark.parametrize("key", ["track_id", "video_id"])

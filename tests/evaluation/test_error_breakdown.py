@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from plain_protocol import in_frame_order, random_case, to_arrays
 
 from iff_detectron2.evaluation import MOTION_RANGES
 from iff_detectron2.evaluation import error_breakdown as module
 from iff_detectron2.evaluation.error_breakdown import KINDS, break_down_errors
-
-from .plain_protocol import in_frame_order, random_case, to_arrays
 
 SQUARE, FAR = (0, 0, 49, 49), (200, 0, 249, 49)
 

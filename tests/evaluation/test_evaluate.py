@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
+from plain_protocol import plain_evaluate
+from structures.test_motion import plain_motion_iou
+from vid_cases import CLASSES, make_dicts, noisy, nothing, run
 
 from iff_detectron2.evaluation import (
     EvaluationDataset,
@@ -20,10 +23,7 @@ from iff_detectron2.evaluation import (
 )
 from iff_detectron2.evaluation.coco_protocol import COCO_METRICS
 
-from .plain_protocol import plain_evaluate
-from .test_motion_iou import plain_motion_iou
 from .test_protocols import run_pycocotools
-from .vid_cases import CLASSES, make_dicts, noisy, nothing, run
 
 
 @pytest.mark.parametrize("protocol", ["fgfa", "devkit", "coco"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_protocol import in_frame_order, plain_evaluate, random_case, to_arrays
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -20,8 +21,6 @@ from iff_detectron2.evaluation import (
     GroundTruth,
     evaluate_detections,
 )
-
-from .plain_protocol import in_frame_order, plain_evaluate, random_case, to_arrays
 
 SLOW_AND_SMALL = EvaluationRange("slow-small", motion=(0.9, 1.0), area=(0.0, 2500.0))
 

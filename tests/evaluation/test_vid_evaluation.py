@@ -10,15 +10,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators, inference_on_dataset
 from detectron2.utils import comm
-
-from iff_detectron2.evaluation import (
-    Detections,
-    VIDEvaluator,
-    evaluate_detections,
-    ground_truth_from_dicts,
-)
-
-from .vid_cases import (
+from vid_cases import (
     CLASSES,
     VIDEO_LENGTH,
     make_dicts,
@@ -27,6 +19,13 @@ from .vid_cases import (
     nothing,
     perfect,
     run,
+)
+
+from iff_detectron2.evaluation import (
+    Detections,
+    VIDEvaluator,
+    evaluate_detections,
+    ground_truth_from_dicts,
 )
 
 

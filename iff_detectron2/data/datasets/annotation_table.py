@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from iff_detectron2.data.datasets.imagenet.ilsvrc_xml import XMLAnnotation
 from iff_detectron2.utils.files import open_atomically
-
-from .ilsvrc_xml import XMLAnnotation
 
 _UNPACKING = (zipfile.BadZipFile, zlib.error)
 

@@ -10,9 +10,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..video_frames import VideoFileFrames, check_video_name, video_frame_size, video_length
-from .coco_images import FramePosition, ImageAnnotations, LoadedDataset, register_from_file
-from .coco_vid import ListedVideos
+from iff_detectron2.data.datasets.coco.coco_images import (
+    FramePosition,
+    ImageAnnotations,
+    LoadedDataset,
+    register_from_file,
+)
+from iff_detectron2.data.datasets.coco.coco_vid import ListedVideos
+from iff_detectron2.video.frames import (
+    VideoFileFrames,
+    check_video_name,
+    video_frame_size,
+    video_length,
+)
+
 from .json_file import Record, integer, text
 from .relative_paths import check_relative
 

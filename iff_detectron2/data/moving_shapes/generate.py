@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from ...utils.cores import usable_cores
-from ..datasets.ilsvrc_rules import train_list_lines, val_list_lines
+from iff_detectron2.data.datasets.imagenet.ilsvrc_rules import train_list_lines, val_list_lines
+from iff_detectron2.utils.parallel import usable_cores
+
 from .casting import SPLITS, Role, cast_split
 from .classes import MOVING_SHAPES_CLASSES
 from .contact_sheet import draw_contact_sheet

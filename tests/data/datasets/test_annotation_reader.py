@@ -16,7 +16,7 @@ from iff_detectron2.data.datasets.annotation_reader import (
     read_annotations,
 )
 from iff_detectron2.data.datasets.annotation_table import AnnotationTable, load_table
-from iff_detectron2.data.datasets.ilsvrc_xml import read_xml
+from iff_detectron2.data.datasets.imagenet.ilsvrc_xml import read_xml
 
 NUM_FILES, BLOCK = 45, 16  # three blocks
 

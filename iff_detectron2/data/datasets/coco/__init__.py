@@ -1,0 +1,1 @@
+"""COCO-style JSON with videos: COCO-VID, frames as COCO images, YouTube-VIS."""

@@ -1,0 +1,1 @@
+"""ImageNet VID and DET in the layout of ILSVRC2015."""

@@ -1,0 +1,1 @@
+"""MOTChallenge and its kin: a text file of boxes per sequence."""

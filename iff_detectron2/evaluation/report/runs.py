@@ -1,0 +1,47 @@
+"""What the report knows about a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iff_detectron2.evaluation.error_breakdown import ErrorBreakdown, break_down_errors
+from iff_detectron2.evaluation.evaluation_dataset import EvaluationDataset
+from iff_detectron2.evaluation.protocols import EvaluationResult, evaluate_arrays
+from iff_detectron2.structures.detections import Detections
+
+
+@dataclass(frozen=True)
+class Run:
+    """One detector's output on the dataset, scored.
+
+    Attributes:
+        name: what it is called in the report.
+        result: by the protocol of choice.
+        errors: kinds of errors, by the devkit's rule whatever the protocol.
+    """
+
+    name: str
+    result: EvaluationResult
+    errors: ErrorBreakdown
+
+
+def score_run(
+    name: str,
+    dataset: EvaluationDataset,
+    detections: Detections,
+    protocol: str = "fgfa",
+    *,
+    area_ranges: bool = False,
+    result: EvaluationResult | None = None,
+    progress: bool = False,
+) -> Run:
+    """Evaluate a run, if there is no `result` yet, and break its errors down.
+
+    Arguments are those of `evaluate_detections`.
+    """
+    ground_truth = dataset.ground_truth
+    if result is None:
+        result = evaluate_arrays(
+            ground_truth, detections, protocol, area_ranges=area_ranges, progress=progress
+        )
+    return Run(name, result, break_down_errors(ground_truth, detections, progress))

@@ -1,0 +1,5 @@
+"""A video from end to end: run, journal, output, alignment panel."""
+
+from .rescoring import RescoredFile, rescore_predictions
+
+__all__ = ["RescoredFile", "rescore_predictions"]

@@ -1,0 +1,1 @@
+"""Saved boxes: how they are read and written, one file per format."""

@@ -1,0 +1,1 @@
+"""Video files, folders and cameras: reading in order and by number, and writing."""

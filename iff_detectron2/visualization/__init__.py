@@ -1,0 +1,1 @@
+"""Pictures: boxes, flow, panels and plots."""

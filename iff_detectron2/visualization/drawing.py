@@ -1,0 +1,213 @@
+"""Detections drawn into a frame."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from iff_detectron2.structures.image import check_bgr_image
+
+from .image import WHITE, Color, draw_tag, resize, tag_size
+
+_DARK: Color = (35, 35, 35)
+
+
+def class_color(label: int) -> Color:
+    """The colour of a class, BGR; the same in every picture, neighbours far apart in hue."""
+    # The golden ratio spreads any number of hues without clusters.
+    hue = (0.02 + label * 0.6180339887) % 1.0
+    saturation, value = [(0.85, 1.0), (0.6, 1.0), (0.95, 0.8)][label % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def draw_detections(
+    frame: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    *,
+    colors: Sequence[Color] | None = None,
+    score_threshold: float = 0.0,
+    gt_boxes: np.ndarray | None = None,
+    scale: float = 1.0,
+    font_size: int | None = None,
+    caption: str = "",
+) -> np.ndarray:
+    """Draw boxes with class and score on a copy of the frame; the best score lies on top.
+
+    Args:
+        frame: uint8 BGR [H, W, 3].
+        boxes: [N, 4] corners (x1, y1, x2, y2) in pixels of the frame.
+        scores: [N]; left out of the labels where not given.
+        labels: [N] class numbers; all 0 where not given.
+        class_names: names by class number; the bare number is written where not given.
+        colors: N colours, BGR; those of the classes where not given.
+        score_threshold: boxes with a lower score are not drawn.
+        gt_boxes: [M, 4] ground truth, drawn as a thin dashed line, white with dark gaps.
+        scale: the picture is that many times larger than the frame; lines and letters are drawn
+            after enlarging, so that they stay crisp on small frames.
+        font_size: in pixels of the picture; by default fitted to its size.
+        caption: written into the upper left corner.
+
+    Returns:
+        uint8 BGR [round(H * scale), round(W * scale), 3].
+
+    Raises:
+        TypeError: if the frame is not a uint8 array.
+        ValueError: if shapes or lengths disagree, a coordinate is not finite, a class number has
+            no name, or the scale is not positive.
+    """
+    check_bgr_image(frame)
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError(f"the scale of the picture must be positive, got {scale}")
+    detections = _Detections.checked(boxes, scores, labels, class_names)
+    if colors is None:
+        colors = [class_color(int(label)) for label in detections.labels]
+    elif len(colors) != len(detections.boxes):
+        raise ValueError(f"{len(detections.boxes)} boxes were given with {len(colors)} colours")
+    truth = _checked_boxes(gt_boxes if gt_boxes is not None else [], "gt_boxes")
+
+    height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
+    picture = resize(frame, width, height)
+    factor = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
+    short_side = min(height, width)
+    font_size = font_size or int(np.clip(short_side / 36, 11, 22))
+    thickness = max(2, round(short_side / 240))
+
+    if detections.scores is None:
+        order = np.arange(len(detections.boxes))
+    else:
+        order = np.argsort(detections.scores, kind="stable")
+        order = order[detections.scores[order] >= score_threshold]
+    for index in order:
+        color = colors[int(index)]
+        x1, y1, x2, y2 = _to_pixels(detections.boxes[index] * factor, width, height)
+        # A dark seam keeps the box visible on a background of its own colour.
+        cv2.rectangle(picture, (x1, y1), (x2, y2), _DARK, thickness + 2)
+        cv2.rectangle(picture, (x1, y1), (x2, y2), color, thickness)
+    for box in truth:
+        _dashed_rectangle(picture, _to_pixels(box * factor, width, height), max(3, font_size // 3))
+
+    # Tags after all boxes, the best score first, so that it gets the best place.
+    taken: list[tuple[int, int, int, int]] = []
+    if caption:
+        draw_tag(picture, caption, 0, 0, font_size, _DARK)
+        taken.append((0, 0, *tag_size(caption, font_size)))
+    for index in order[::-1]:
+        text = detections.text(index, class_names)
+        box_pixels = _to_pixels(detections.boxes[index] * factor, width, height)
+        tag_width, tag_height = tag_size(text, font_size)
+        x, y = _tag_place(box_pixels, tag_width, tag_height, width, height, thickness, taken)
+        taken.append((x, y, x + tag_width, y + tag_height))
+        draw_tag(picture, text, x, y, font_size, colors[int(index)])
+    return picture
+
+
+@dataclass(frozen=True)
+class _Detections:
+    boxes: np.ndarray
+    scores: np.ndarray | None
+    labels: np.ndarray
+
+    @classmethod
+    def checked(
+        cls,
+        boxes: np.ndarray,
+        scores: np.ndarray | None,
+        labels: np.ndarray | None,
+        class_names: Sequence[str] | None,
+    ) -> _Detections:
+        boxes = _checked_boxes(boxes, "boxes")
+        if scores is not None:
+            scores = np.asarray(scores, dtype=np.float64).reshape(-1)
+            if len(scores) != len(boxes):
+                raise ValueError(f"{len(boxes)} boxes were given with {len(scores)} scores")
+        numbers = np.zeros(len(boxes), np.int64) if labels is None else np.asarray(labels)
+        numbers = numbers.reshape(-1).astype(np.int64)
+        if len(numbers) != len(boxes):
+            raise ValueError(f"{len(boxes)} boxes were given with {len(numbers)} labels")
+        limit = np.inf if class_names is None else len(class_names)
+        for number in numbers:
+            if not 0 <= number < limit:
+                known = "" if class_names is None else f" of {len(class_names)} class names"
+                raise ValueError(f"label {number} is not the index of a class{known}")
+        return cls(boxes, scores, numbers)
+
+    def text(self, index: int, class_names: Sequence[str] | None) -> str:
+        number = int(self.labels[index])
+        name = str(number) if class_names is None else class_names[number]
+        return name if self.scores is None else f"{name} {self.scores[index]:.2f}"
+
+
+def _checked_boxes(boxes: np.ndarray | Sequence, name: str) -> np.ndarray:
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size == 0:
+        return array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name} must have shape [N, 4], got {list(array.shape)}")
+    bad = ~np.isfinite(array).all(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{name}[{row}] has a coordinate that is not finite: {array[row]}")
+    return array
+
+
+def _to_pixels(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
+    # Far outside, OpenCV's integers would overflow; one picture beyond the border is enough.
+    sides = np.array([width, height] * 2)
+    x1, y1, x2, y2 = np.rint(np.clip(box, -sides, 2 * sides)).astype(int)
+    return int(x1), int(y1), int(x2), int(y2)
+
+
+def _tag_place(
+    box: tuple[int, int, int, int],
+    tag_width: int,
+    tag_height: int,
+    width: int,
+    height: int,
+    thickness: int,
+    taken: list[tuple[int, int, int, int]],
+) -> tuple[int, int]:
+    """Above the box, inside its top, below it or inside its bottom: the first that is free."""
+    x1, y1, x2, y2 = box
+    left, right = x1 - thickness // 2, x2 - tag_width + 1
+    rows = (y1 - tag_height, y1, y2 + 1, y2 - tag_height + 1)
+    places = [(left, y) for y in rows] + [(right, y) for y in rows]
+    inside = [
+        (min(max(x, 0), max(width - tag_width, 0)), min(max(y, 0), max(height - tag_height, 0)))
+        for x, y in places
+    ]
+
+    def overlap(place: tuple[int, int]) -> int:
+        x, y = place
+        return sum(
+            max(0, min(x + tag_width, other[2]) - max(x, other[0]))
+            * max(0, min(y + tag_height, other[3]) - max(y, other[1]))
+            for other in taken
+        )
+
+    # min() keeps the first of equals, so the order above is the order of preference.
+    return min(inside, key=overlap)
+
+
+def _dashed_rectangle(picture: np.ndarray, box: tuple[int, int, int, int], dash: int) -> None:
+    x1, y1, x2, y2 = box
+    for x, y, dx, dy, length in (
+        (x1, y1, 1, 0, x2 - x1),
+        (x1, y2, 1, 0, x2 - x1),
+        (x1, y1, 0, 1, y2 - y1),
+        (x2, y1, 0, 1, y2 - y1),
+    ):
+        # Dark between the white dashes: seen on any background, and one pixel wide, so that a box
+        # in the same place is seen, too.
+        for number, start in enumerate(range(0, max(length, 1), dash)):
+            end = min(start + dash - 1, length)
+            color = WHITE if number % 2 == 0 else _DARK
+            first = (x + dx * start, y + dy * start)
+            cv2.line(picture, first, (x + dx * end, y + dy * end), color, 1)

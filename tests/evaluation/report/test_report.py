@@ -1,0 +1,170 @@
+"""The page as a reader, and as an attacker with odd names, would find it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from iff_detectron2.evaluation.report.worst_frames import draw_frame, worst_frames
+from vid_cases import make_dicts, noisy, nothing, perfect
+
+from iff_detectron2.evaluation import EvaluationDataset, load_detections
+from iff_detectron2.evaluation.report import score_run, write_report
+
+NASTY = ["<script>alert('cat')</script>", '"><img src=//x.org/dog onerror=$a$>']
+ALONE = {"img", "meta", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects tags and text, and checks that every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self._open = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ALONE:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def images(self):
+        for tag, attributes in self.tags:
+            if tag == "img":
+                kind, data = re.fullmatch(
+                    r"data:image/(png|jpeg);base64,([A-Za-z0-9+/=]+)", attributes["src"]
+                ).groups()
+                array = np.frombuffer(base64.b64decode(data), np.uint8)
+                yield kind, cv2.imdecode(array, cv2.IMREAD_COLOR)
+
+
+def load(dicts, predict, classes, name):
+    DatasetCatalog.register(name, lambda: dicts)
+    MetadataCatalog.get(name).thing_classes = classes
+    dataset = EvaluationDataset.load(name)
+    instances = {record["image_id"]: predict(record)["instances"] for record in dicts}
+    return dataset, load_detections(dataset, instances)
+
+
+@pytest.fixture
+def dicts(tmp_path):
+    records = make_dicts()
+    for record in records:
+        record["file_name"] = str(tmp_path / f"{record['image_id']}.png")
+        image = np.full((200, 300, 3), 128, np.uint8)
+        cv2.imwrite(record["file_name"], image)
+    return records
+
+
+def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
+    name = "<b>odd & set</b>"
+    for record in dicts:
+        record["video_id"] += "<i>"
+    dataset, bad = load(dicts, noisy, NASTY, name)
+    _, good = load(dicts, perfect, NASTY, name + "2")
+    runs = [
+        score_run(run, dataset, detections, area_ranges=True)
+        for run, detections in (("<u>first</u>", bad), ("_second", good))
+    ]
+    path = write_report(tmp_path / "report", dataset, runs, num_worst=3)
+    assert path == tmp_path / "report" / "report.html"
+    page = Reader(path.read_text(encoding="utf-8"))
+
+    # Nothing runs and nothing is loaded.
+    tags = {tag for tag, _ in page.tags}
+    assert tags & {"script", "link", "iframe", "object", "i", "u", "form"} == set()
+    attributes = {key for _, attrs in page.tags for key in attrs}
+    assert not [key for key in attributes if key.startswith("on") or key in ("href", "srcset")]
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+
+    text = " ".join(page.text)
+    for odd in (name, *NASTY, "<u>first</u>", "_second", "video0<i>"):
+        assert odd in text
+    assert "Protocol: FGFA" in text
+    first, second = (run.result.metrics() for run in runs)
+    assert f"{first['mAP50']:.2f} {second['mAP50']:.2f}" in re.sub(r"\s+", " ", text)
+    assert f"{second['mAP50'] - first['mAP50']:+.2f}" in text
+    for kind, count in runs[0].errors.counts().items():
+        assert re.search(rf"{kind}\s+{count}\b", text), kind
+
+    images = list(page.images())
+    assert [kind for kind, _ in images] == ["png"] * 7 + ["jpeg"] * 6
+    for _, image in images:
+        assert image.std() > 3  # something is drawn
+    figures = sorted(path.name for path in (tmp_path / "report" / "figures").iterdir())
+    assert len(figures) == 7
+    assert "class_curves.png" in figures
+
+
+def test_nothing_detected_no_tracks_no_images(clean_catalogs, tmp_path):
+    dicts = make_dicts()
+    for record in dicts:
+        for annotation in record["annotations"]:
+            del annotation["track_id"]
+    dataset, detections = load(dicts, nothing, ["cat", "dog"], "bare")
+    run = score_run("run", dataset, detections)
+    text = write_report(tmp_path, dataset, [run]).read_text(encoding="utf-8")
+    assert "mAP50-slow is unavailable: track_id is missing in 20 of 20 annotations." in text
+    assert "the frame cannot be read" in text
+    assert not (tmp_path / "figures" / "motion_bars.png").exists()
+
+
+def test_other_protocols_and_no_objects(clean_catalogs, tmp_path):
+    dicts = make_dicts()
+    for record in dicts:
+        record["annotations"] = []
+    dataset, detections = load(dicts, noisy, ["cat", "dog"], "empty")
+    runs = [score_run(p, dataset, detections, p) for p in ("devkit", "coco")]
+    text = write_report(tmp_path, dataset, runs[1:]).read_text(encoding="utf-8")
+    assert "Protocol: COCO" in text
+    assert "AP75" in text
+    assert "No frame has an error." in text
+    with pytest.raises(ValueError, match="'devkit' and 'coco' are scored by different protocols"):
+        write_report(tmp_path, dataset, runs)
+    with pytest.raises(ValueError, match="one or two runs, not 3"):
+        write_report(tmp_path, dataset, [runs[0]] * 3)
+
+
+def test_worst_frames(clean_catalogs, dicts):
+    """Cats and dogs in frames 0-4 and 6-10; detections are missing or wrong in some."""
+
+    def predict(record):
+        missing = {2: 0, 3: 1, 9: 1}.get(record["image_id"], 2)
+        output = perfect(record)
+        return {"instances": output["instances"][: min(missing, len(output["instances"]))]}
+
+    dataset, detections = load(dicts, predict, ["cat", "dog"], "worst")
+    errors = score_run("run", dataset, detections).errors
+    rows = worst_frames(errors, dataset.frames, 9)
+    # Two missed in row 1; one each in rows 2 and 8: the other video goes before row 2.
+    assert rows == [1, 8, 2]
+    assert worst_frames(errors, dataset.frames, 1) == [1]
+    picture = draw_frame(errors, dataset.frames[1], 1)
+    assert picture.summary == "2 missed"
+    assert draw_frame(errors, dataset.frames[8], 8).summary == "1 correct, 1 missed"
+    image = cv2.imdecode(np.frombuffer(picture.picture, np.uint8), cv2.IMREAD_COLOR)
+    # The cat, (10, 10) to (60, 50), is framed in purple: little green beside blue and red.
+    edge = image[30 * 460 // 300, 10 * 460 // 300 - 2 : 10 * 460 // 300 + 3].astype(int)
+    assert (edge[:, [0, 2]].min(axis=1) - edge[:, 1]).max() > 40
+
+
+def test_frame_without_a_file(clean_catalogs, dicts):
+    dataset, detections = load(dicts, nothing, ["cat", "dog"], "nofile")
+    errors = score_run("run", dataset, detections).errors
+    picture = draw_frame(errors, {"image_id": 1}, 0)
+    assert picture.picture is None
+    assert picture.problem == "the dataset has no file_name for this frame"

@@ -1,0 +1,210 @@
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+from toy_models import tiny_cfg
+from video_runs import SIZES, make_frames, make_model, write_frames
+
+from iff_detectron2.engine import VideoPredictor
+from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
+from iff_detectron2.video import sources as frame_sources
+from iff_detectron2.video.sources import FolderSource, open_source
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A folder of 14 frames, of which frames 0, 5 and 6 cannot be decoded."""
+    folder = tmp_path_factory.mktemp("clip")
+    paths = write_frames(folder, make_frames(14))
+    for t in (0, 5, 6):
+        paths[t].write_bytes(b"damaged")
+    return folder
+
+
+def run(model, source, output, *opts, said=None, stop=lambda: False, **options):
+    cfg = tiny_cfg(*SIZES, *opts)
+    options = {"draw": False, "progress": False, **options}
+    report = (said if said is not None else []).append
+    predictor = VideoPredictor(cfg, model)
+    done = predict_video(
+        cfg, predictor, source, VideoRun(output, **options), stop=stop, report=report
+    )
+    return done, json.loads((output / "predictions.json").read_text())
+
+
+def after(count):
+    """A wish to stop that is there from the `count`-th time that it is asked for."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= count
+
+
+def test_predictions_are_those_of_the_predictor(model, tmp_path):
+    frames = make_frames(6)
+    write_frames(tmp_path / "clip", frames)
+    _, found = run(model, FolderSource(tmp_path / "clip"), tmp_path / "out")
+    expected = []
+    for index, _, instances in VideoPredictor(tiny_cfg(*SIZES), model)(frames):
+        for box, score, class_id in zip(
+            instances.pred_boxes.tensor.tolist(),
+            instances.scores.tolist(),
+            instances.pred_classes.tolist(),
+            strict=True,
+        ):
+            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            where = {"image_id": index, "video_id": "clip", "frame_index": index}
+            expected.append({**where, "category_id": class_id, "bbox": bbox, "score": score})
+    assert found == expected
+    summary = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (summary["frames"], summary["complete"], summary["bridged_frames"]) == (6, True, [])
+    assert len(summary["class_names"]) == 8
+
+
+def test_damaged_frames_are_bridged_and_listed(model, clip, tmp_path):
+    said = []
+    done, found = run(model, FolderSource(clip), tmp_path / "out", said=said)
+    assert done
+    whole = make_frames(14)
+    stand_in = [whole[{0: 1, 5: 4, 6: 4}.get(t, t)] for t in range(14)]
+    write_frames(tmp_path / "clip", stand_in)
+    _, expected = run(model, FolderSource(tmp_path / "clip"), tmp_path / "expected")
+    for a, b in zip(found, expected, strict=True):
+        assert {**a, "video_id": "clip"} == b
+    summary = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [b["frame"] for b in summary["bridged_frames"]] == [0, 5, 6]
+    assert summary["bridged_frames"][1]["reason"].startswith("5.png cannot be decoded")
+    assert any("3 frames could not be read" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("at", [1, 6, 7, 13])
+def test_a_run_in_two_parts_ends_with_the_same_files(model, clip, tmp_path, causal, at):
+    opts = ("TEST.VIDEO.CAUSAL", causal)
+    run(model, FolderSource(clip), tmp_path / "whole", *opts)
+    done, _ = run(model, FolderSource(clip), tmp_path / "parts", *opts, stop=after(at))
+    assert not done
+    assert json.loads((tmp_path / "parts" / "run.json").read_text())["frames"] == at
+    done, _ = run(model, FolderSource(clip), tmp_path / "parts", *opts)
+    assert done
+    for name in (JOURNAL, "predictions.json", "run.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_finished_run_reads_nothing_again(model, clip, tmp_path, monkeypatch):
+    _, first = run(model, FolderSource(clip), tmp_path)
+    monkeypatch.setattr(VideoPredictor, "push", None)
+    _, second = run(model, FolderSource(clip), tmp_path)
+    assert first == second
+
+
+def test_another_config_or_video_is_refused(model, clip, tmp_path):
+    run(model, FolderSource(clip), tmp_path / "out", stop=after(2))
+    with pytest.raises(ValueError, match="a run with another config"):
+        run(model, FolderSource(clip), tmp_path / "out", "TEST.VIDEO.NUM_REFS", 2)
+    write_frames(tmp_path / "clip", make_frames(3))
+    with pytest.raises(ValueError, match="a run with another source"):
+        run(model, FolderSource(tmp_path / "clip"), tmp_path / "out")
+
+
+def test_post_processing_and_formats(model, clip, tmp_path):
+    plus = ("TEST.VIDEO.POSTPROCESS", "seq_nms_plus")
+    _, plain = run(model, FolderSource(clip), tmp_path, formats=("csv", "mot"))
+    # The journal holds what the detector found, so that post-processing may change afterwards.
+    _, tracked = run(model, FolderSource(clip), tmp_path, *plus, formats=("csv", "mot"), draw=True)
+    assert any("track_id" in d for d in tracked)
+    assert not any("track_id" in d for d in plain)
+    lines = (tmp_path / "detections.txt").read_text().splitlines()
+    assert len(lines) == len(plain)
+    frame, number, *box, score, x, y, z = lines[0].split(",")
+    assert (frame, number, x, y, z) == ("1", "-1", "-1", "-1", "-1")
+    np.testing.assert_allclose([float(v) for v in box], plain[0]["bbox"], atol=0.006)
+    assert float(score) == pytest.approx(plain[0]["score"], abs=6e-5)
+    assert len((tmp_path / "detections.csv").read_text().splitlines()) == len(plain) + 1
+    tracks = (tmp_path / "tracks.txt").read_text().splitlines()
+    assert len(tracks) == sum("track_id" in d for d in tracked)
+    assert (tmp_path / "tracks.csv").is_file()
+    assert read_video(tmp_path / "annotated.mp4").shape == (14, 48, 72, 3)
+
+
+def read_video(path):
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (got := capture.read())[0]:
+        frames.append(got[1])
+    return np.stack(frames)
+
+
+def test_the_annotated_video_shows_the_frames_and_the_boxes(model, tmp_path):
+    frames = [np.full((96, 144, 3), 40 + 20 * t, np.uint8) for t in range(5)]
+    write_frames(tmp_path / "clip", frames)
+    source = FolderSource(tmp_path / "clip")
+    run(model, source, tmp_path / "none", draw=True, draw_threshold=1.1)
+    drawn = read_video(tmp_path / "none" / "annotated.mp4")
+    # Below the caption all is the frame, in its order.
+    assert [round(frame[40:].mean() / 20) for frame in drawn] == [2, 3, 4, 5, 6]
+    run(model, source, tmp_path / "all", draw=True, draw_threshold=0.0)
+    boxes = read_video(tmp_path / "all" / "annotated.mp4")
+    assert np.abs(boxes[:, 40:].astype(int) - drawn[:, 40:]).max() > 60
+
+
+def test_a_change_of_size_is_fitted_into_the_annotated_video(model, tmp_path):
+    frames = [*make_frames(3), *make_frames(3, 72, 48)]
+    write_frames(tmp_path / "clip", frames)
+    opts = ("TEST.VIDEO.ON_SIZE_CHANGE", "reset")
+    run(model, FolderSource(tmp_path / "clip"), tmp_path, *opts, draw=True, draw_threshold=1.1)
+    drawn = read_video(tmp_path / "annotated.mp4")
+    assert drawn.shape == (6, 48, 72, 3)
+    assert drawn[5, :, 34:].max() < 30  # 72x48 shrinks to 48x32, black beside it
+    assert drawn[5, :, :32].mean() > 60
+
+
+class FakeCamera:
+    """Endless frames, in place of OpenCV's capture."""
+
+    def __init__(self, index):
+        self.frames = iter(make_frames(50))
+
+    def isOpened(self):
+        return True
+
+    def get(self, what):
+        return 10.0
+
+    def read(self):
+        return True, next(self.frames)
+
+    def release(self):
+        self.frames = iter(())
+
+
+def test_a_camera_is_ended_by_the_user_and_loses_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(frame_sources.cv2, "VideoCapture", FakeCamera)
+    camera = open_source("0")
+    monkeypatch.undo()
+    done, found = run(model, camera, tmp_path / "out", stop=after(8), draw=True)
+    assert done
+    count = 1 + max(d["frame_index"] for d in found)
+    write_frames(tmp_path / "clip", make_frames(count))
+    _, expected = run(model, FolderSource(tmp_path / "clip"), tmp_path / "expected")
+    assert [d["score"] for d in found] == [d["score"] for d in expected]
+    assert len(read_video(tmp_path / "out" / "annotated.mp4")) == count
+    with pytest.raises(ValueError, match="a camera cannot go on"):
+        run(model, camera, tmp_path / "out")
+
+
+def test_too_little_memory_is_refused_before_the_first_frame(model, clip, tmp_path):
+    with pytest.raises(ValueError, match="does not fit into memory"):
+        run(model, FolderSource(clip), tmp_path, "TEST.VIDEO.MEMORY_LIMIT", 1e-6)
+    assert len((tmp_path / JOURNAL).read_text().splitlines()) == 1
+
+
+def test_the_plan_is_told(model, clip, tmp_path):
+    said = []
+    run(model, FolderSource(clip), tmp_path, said=said)
+    assert any("expected peak" in sentence and "5 frames" in sentence for sentence in said)
