@@ -43,7 +43,7 @@ def grid_sample(x: Tensor, flow: Tensor) -> Tensor:
 def warp_then_fuse(
     features: Tensor, embeddings: Tensor, flow: Tensor, key_embedding: Tensor, key_features: Tensor
 ) -> Tensor:
-    """The usual chain of the FGFA ports, in the input's type."""
+    """Return the usual chain of the FGFA ports, in the input's type."""
     fused = torch.cat((grid_sample(features, flow), key_features))
     embedded = torch.cat((grid_sample(embeddings, flow), key_embedding))
     weight = F.cosine_similarity(embedded, key_embedding, dim=1).softmax(0).unsqueeze(1)
@@ -60,7 +60,7 @@ def without_kernels(*inputs: Tensor) -> Tensor:
 
 
 def candidates(device: str) -> dict[str, timing.Function]:
-    """Returns the formulations to compare."""
+    """Return the formulations to compare."""
     found: dict[str, timing.Function] = {"ours": warp_and_aggregate}
     if device == "cuda":
         found["ours without Triton"] = without_kernels
@@ -70,7 +70,7 @@ def candidates(device: str) -> dict[str, timing.Function]:
 
 
 def smooth_flow(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Returns flows as estimators give them, locations beside each other moving alike."""
+    """Return flows as estimators give them, locations beside each other moving alike."""
     coarse = 4 * torch.randn(count, 2, -(-height // 8), -(-width // 8), generator=generator)
     return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
 
@@ -120,7 +120,7 @@ def report(args: argparse.Namespace) -> None:
 
 
 def added_memory(name: str, args: argparse.Namespace, queue) -> None:
-    """Puts the MiB that one call adds to the peak of a fresh process."""
+    """Put the MiB that one call adds to the peak of a fresh process."""
     torch.set_num_threads(args.threads)
     function, inputs = candidates("cpu")[name], make_inputs(args, 0)
     with torch.no_grad():

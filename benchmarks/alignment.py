@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(name: str, args: argparse.Namespace) -> FlowEstimator:
-    """A flow estimator with random weights that predict some flow."""
+    """Return a flow estimator with random weights that predict some flow."""
     width = ("MODEL.IFF.FLOW.CHANNELS", 512) if args.channels == 1024 else ()
     cfg = load_config(args.config, ["MODEL.IFF.FLOW.NAME", name, *width])
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def build(name: str, args: argparse.Namespace) -> FlowEstimator:
 
 
 def run(estimator: FlowEstimator, features: Tensor, images: Tensor, *codes: Tensor) -> Tensor:
-    """Encodes the new frame and finds the flow of all neighbours to it."""
+    """Encode the new frame and finds the flow of all neighbours to it."""
     return estimator.estimate(estimator.encode(features, images), codes)
 
 

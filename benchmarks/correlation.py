@@ -61,7 +61,8 @@ def all_pairs(x1: Tensor, x2: Tensor) -> Tensor:
 
 
 def phase_split(x1: Tensor, x2: Tensor) -> Tensor:
-    """The matrix formulation with whole rows and native types, one product a row for all samples.
+    """Return the matrix formulation with whole rows and native types, one product a row for all
+    samples.
 
     On a GPU this is what cuBLAS does without a kernel of one's own.
     """
@@ -93,7 +94,7 @@ def phase_split(x1: Tensor, x2: Tensor) -> Tensor:
 
 
 def candidates(device: str) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Returns the formulations that can run here; says which are missing."""
+    """Return the formulations that can run here; says which are missing."""
     found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ours": local_correlation}
     if device == "cuda":
         found["ours without Triton"] = without_kernels
@@ -137,7 +138,7 @@ def without_kernels(x1: Tensor, x2: Tensor) -> Tensor:
 
 
 def with_gradients(function: Callable[[Tensor, Tensor], Tensor]) -> timing.Function:
-    """Returns result and gradients to both maps, for a given gradient of the result."""
+    """Return result and gradients to both maps, for a given gradient of the result."""
 
     def run(x1: Tensor, x2: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
         x1, x2 = x1.detach().requires_grad_(), x2.detach().requires_grad_()
@@ -212,13 +213,13 @@ def report(args: argparse.Namespace, functions: dict, backward: bool) -> None:
 
 
 def local_correlation_matmul(x1: Tensor, x2: Tensor) -> Tensor:
-    """The float64 oracle; tests hold it against a plain loop."""
+    """Return the float64 oracle; tests hold it against a plain loop."""
     assert x1.dtype == torch.float64
     return local_correlation(x1, x2)
 
 
 def added_memory(name: str, backward: bool, argv: argparse.Namespace, queue) -> None:
-    """Puts the MiB that one call adds to the peak of a fresh process."""
+    """Put the MiB that one call adds to the peak of a fresh process."""
     torch.set_num_threads(argv.threads)
     function = candidates("cpu")[name]
     inputs = make_inputs(argv, 0)

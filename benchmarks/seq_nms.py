@@ -135,7 +135,7 @@ def measure_growth(variant: str, seed: int, rounds: int) -> None:
 
 
 def measure_set(variant: str, seed: int, scale: float, num_workers: int) -> None:
-    """A whole set: videos of VID val's number and length, 30 classes, 8 boxes a frame."""
+    """Return a whole set: videos of VID val's number and length, 30 classes, 8 boxes a frame."""
     generator = np.random.default_rng(seed)
     num_frames, num_videos = round(VID_VAL_FRAMES * scale), max(round(VID_VAL_VIDEOS * scale), 1)
     cuts = np.sort(generator.choice(np.arange(1, num_frames), num_videos - 1, replace=False))

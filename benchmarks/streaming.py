@@ -56,7 +56,7 @@ def config(path: str, args: argparse.Namespace, *opts: object) -> CfgNode:
 
 
 def build(cfg: CfgNode, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """A model with random weights; those that models have in common are the same."""
+    """Return a model with random weights; those that models have in common are the same."""
     torch.manual_seed(0)
     model = build_model(cfg)
     own = model.state_dict()
@@ -92,7 +92,7 @@ def timed_push(predictor: VideoPredictor, frame: np.ndarray) -> tuple[float, flo
 
 
 def reset_peak(device: torch.device) -> float:
-    """Starts the measurement of peak memory; returns what is in use, in MiB."""
+    """Start the measurement of peak memory; return what is in use, in MiB."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 2**20

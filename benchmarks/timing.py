@@ -36,7 +36,7 @@ class Timing:
 
 
 def largest_error(actual: Tensor | tuple[Tensor, ...], expected: Sequence[Tensor]) -> float:
-    """Returns the largest error relative to the largest expected value, over all tensors."""
+    """Return the largest error relative to the largest expected value, over all tensors."""
     actual = (actual,) if isinstance(actual, Tensor) else actual
     errors = []
     for a, e in zip(actual, expected, strict=True):
@@ -52,7 +52,7 @@ def _filler(device: torch.device) -> Tensor:
 
 
 def clock(function: Function, inputs: Sequence[Tensor], with_launch: bool = False) -> float:
-    """Returns the milliseconds of one call.
+    """Return the milliseconds of one call.
 
     On CUDA it is the time of the device alone: 256 MiB are overwritten many times ahead, some
     milliseconds in all, so that Python has launched everything by the time that the first kernel
@@ -93,7 +93,7 @@ def compare(
     rounds: int,
     with_launch: bool = False,
 ) -> dict[str, Timing | str]:
-    """Times all candidates in turn, round by round, each round on the next set of inputs.
+    """Time all candidates in turn, round by round, each round on the next set of inputs.
 
     Args:
         candidates: functions of the same inputs.
@@ -131,13 +131,13 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def reset_peak_memory() -> float:
-    """Sets this process's peak memory to what it holds now and returns that, in MiB (Linux)."""
+    """Set this process's peak memory to what it holds now and return that, in MiB (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
 
 def peak_memory() -> float:
-    """Returns this process's peak memory since the last reset, in MiB (Linux)."""
+    """Return this process's peak memory since the last reset, in MiB (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

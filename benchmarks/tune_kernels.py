@@ -71,7 +71,7 @@ TABLES = {
 
 @functools.cache
 def make_case(kernel: str, dtype: torch.dtype, count: int) -> tuple[Callable, list[Tensor], Tensor]:
-    """Returns a function that fills a tensor, its inputs and the float64 result."""
+    """Return a function that fills a tensor, its inputs and the float64 result."""
     generator = torch.Generator("cuda").manual_seed(0)
 
     def normal(batch: int, channels: int) -> Tensor:

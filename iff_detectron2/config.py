@@ -6,7 +6,7 @@ from detectron2.config import CfgNode as CN
 
 
 def add_iff_config(cfg: CN) -> None:
-    """Adds the keys of iff_detectron2 to a Detectron2 config, in place."""
+    """Add the keys of iff_detectron2 to a Detectron2 config, in place."""
     # --- Backbone: ResNet with a dilated end and a reduction layer ------------------------------
     cfg.MODEL.DILATED_RESNET = CN()
     # Blocks of res2 to res5; empty for the standard numbers of MODEL.RESNETS.DEPTH.

@@ -18,7 +18,7 @@ from .memory_format import channels_last, channels_last_target
 
 @triton.jit
 def _patch(H, W, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Returns row and column of each location of a program's patch and whether it is in the map."""
+    """Return row and column of each location of a program's patch and whether it is in the map."""
     across = tl.cdiv(W, COLS)
     k = tl.arange(0, ROWS * COLS)
     row = tl.program_id(0) // across * ROWS + k // COLS
@@ -28,7 +28,7 @@ def _patch(H, W, ROWS: tl.constexpr, COLS: tl.constexpr):
 
 @triton.jit
 def _corner(row, column, weight, H, W):
-    """Returns the cell number of a corner, clamped into the map, and its weight, zero outside."""
+    """Return the cell number of a corner, clamped into the map, and its weight, zero outside."""
     inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
     row = tl.minimum(tl.maximum(row, 0), H - 1)
     column = tl.minimum(tl.maximum(column, 0), W - 1)
@@ -37,7 +37,7 @@ def _corner(row, column, weight, H, W):
 
 @triton.jit
 def _corners(flow, row, column, present, H, W):
-    """Returns cells and weights of the four corners around each location plus flow [2, H, W]."""
+    """Return cells and weights of the four corners around each location plus flow [2, H, W]."""
     p = row * W + column
     x = column.to(tl.float32) + tl.load(flow + p, mask=present, other=0.0).to(tl.float32)
     y = row.to(tl.float32) + tl.load(flow + H * W + p, mask=present, other=0.0).to(tl.float32)
@@ -59,7 +59,7 @@ def _corners(flow, row, column, present, H, W):
 
 @triton.jit
 def _sampled(x, cells, weights, channel, kept, C: tl.constexpr):
-    """Returns the weighted sum of feature vectors at four cells, [locations, channels] float32."""
+    """Return the weighted sum of feature vectors at four cells, [locations, channels] float32."""
     value = tl.zeros((cells[0].shape[0], channel.shape[0]), dtype=tl.float32)
     for k in tl.static_range(4):
         vector = tl.load(x + cells[k][:, None] * C + channel[None, :], mask=kept, other=0.0)
@@ -81,7 +81,7 @@ def weigh_kernel(
     COLS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Fills shares [T + 1, H, W] with exp(cosine) to the key, the last with the key's own.
+    """Fill shares [T + 1, H, W] with exp(cosine) to the key, the last with the key's own.
 
     Embeddings lie [T, H, W, E]; grid (patches, T).
     """
@@ -127,7 +127,7 @@ def fuse_kernel(
     BLOCK: tl.constexpr,
     HAS_KEY: tl.constexpr,
 ):
-    """Sums the neighbours by their shares; features lie [T, H, W, C]; grid (patches, blocks)."""
+    """Sum the neighbours by their shares; features lie [T, H, W, C]; grid (patches, blocks)."""
     row, column, present = _patch(H, W, ROWS, COLS)
     p = row * W + column
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -166,7 +166,7 @@ _NAMES = ("ROWS", "COLS", "BLOCK", "num_warps")
 
 
 def config(table: dict, dtype: torch.dtype, channels: int) -> dict:
-    """Returns the compile-time arguments and launch options of a kernel.
+    """Return the compile-time arguments and launch options of a kernel.
 
     Args:
         table: `WEIGH` or `FUSE`.
@@ -194,7 +194,7 @@ def aggregate(
     out: Tensor,
     eps: float,
 ) -> None:
-    """Fills `out` [1, C, H, W] with the neighbours fused into the key frame."""
+    """Fill `out` [1, C, H, W] with the neighbours fused into the key frame."""
     count, channels, height, width = features.shape
     if out.numel() == 0:
         return

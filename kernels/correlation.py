@@ -26,7 +26,7 @@ from .memory_format import channels_last, channels_last_target
 
 @triton.jit
 def _first(tile, H, W, STRIDE: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr):
-    """Returns phase (y, x) and first cell (y, x) of a tile."""
+    """Return phase (y, x) and first cell (y, x) of a tile."""
     tiles_x = tl.cdiv(tl.cdiv(W, STRIDE), TILE_COLS)
     tiles_y = tl.cdiv(tl.cdiv(H, STRIDE), TILE_ROWS)
     phase = tile // (tiles_x * tiles_y)
@@ -37,7 +37,7 @@ def _first(tile, H, W, STRIDE: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS:
 
 @triton.jit
 def _pixels(first, cell_y, cell_x, H, W, STRIDE: tl.constexpr):
-    """Returns the pixel numbers of cells counted from `first` and whether they are in the map."""
+    """Return the pixel numbers of cells counted from `first` and whether they are in the map."""
     phase_y, phase_x, first_y, first_x = first
     y = (first_y + cell_y) * STRIDE + phase_y
     x = (first_x + cell_x) * STRIDE + phase_x
@@ -68,7 +68,7 @@ def _tile_and_window(
     BLOCKS: tl.constexpr,
     BLOCK_Q: tl.constexpr,
 ):
-    """Returns cells (y, x), pixel numbers and presence of a tile and of a block of its window."""
+    """Return cells (y, x), pixel numbers and presence of a tile and of a block of its window."""
     first = _first(tl.program_id(0) // BLOCKS, H, W, STRIDE, TILE_ROWS, TILE_COLS)
     tile_y, tile_x = _tile_cells(TILE_ROWS, TILE_COLS)
     pixel, inside = _pixels(first, tile_y, tile_x, H, W, STRIDE)
@@ -138,7 +138,7 @@ def band_kernel(
     BLOCK_Q: tl.constexpr,
     MIRRORED: tl.constexpr,
 ):
-    """Fills band [N, tiles, BLOCKS, tile, BLOCK_Q] with weights; grid (tiles * BLOCKS, N).
+    """Fill band [N, tiles, BLOCKS, tile, BLOCK_Q] with weights; grid (tiles * BLOCKS, N).
 
     The weight of pixel p + d for pixel p is grad[d](p), or grad[-d](p + d) if MIRRORED. grad lies
     [N, H, W, (2R+1)**2].
@@ -229,7 +229,7 @@ def gather_kernel(
 
 @triton.jit
 def sum_kernel(parts, out, count, size, BLOCK: tl.constexpr):
-    """Sums `count` parts of `size` values each; grid (blocks of values,)."""
+    """Sum `count` parts of `size` values each; grid (blocks of values,)."""
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     k = 0
@@ -263,7 +263,7 @@ _PARTS = 5
 
 
 def arithmetic(dtype: torch.dtype) -> torch.dtype | str:
-    """Returns how tensor cores multiply a type: a half type as it is, float32 as TF32 products.
+    """Return how tensor cores multiply a type: a half type as it is, float32 as TF32 products.
 
     Follows PyTorch's switch for matrix products: one TF32 product where that allows it, else three,
     which have float32's accuracy.
@@ -277,7 +277,7 @@ def arithmetic(dtype: torch.dtype) -> torch.dtype | str:
 
 
 def config(table: dict, kind: torch.dtype | str, channels: int, radius: int) -> dict:
-    """Returns the compile-time arguments and launch options of a kernel.
+    """Return the compile-time arguments and launch options of a kernel.
 
     Args:
         table: `FORWARD` or `GRADIENTS`.
@@ -305,7 +305,7 @@ def _batch_stride(x: Tensor) -> int:
 
 
 def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fills `out` [N, (2R+1)**2, H, W] with the correlation of x1 [1 or N, C, H, W] and x2."""
+    """Fill `out` [N, (2R+1)**2, H, W] with the correlation of x1 [1 or N, C, H, W] and x2."""
     batch, channels, height, width = x2.shape
     if out.numel() == 0:
         return
@@ -331,12 +331,12 @@ def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> 
 
 
 def correlate_grad1(grad: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fills `out` with the gradient to x1: [N, C, H, W], or its sum over N as [1, C, H, W]."""
+    """Fill `out` with the gradient to x1: [N, C, H, W], or its sum over N as [1, C, H, W]."""
     _gather(grad, x2, out, radius, stride, mirrored=False)
 
 
 def correlate_grad2(grad: Tensor, x1: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fills `out` [N, C, H, W] with the gradient to x2, for x1 [1 or N, C, H, W]."""
+    """Fill `out` [N, C, H, W] with the gradient to x2, for x1 [1 or N, C, H, W]."""
     _gather(grad, x1, out, radius, stride, mirrored=True)
 
 

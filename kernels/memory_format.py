@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Returns `x` itself if it is channels-last, else a copy that is."""
+    """Return `x` itself if it is channels-last, else a copy that is."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def channels_last_target(out: Tensor) -> Tensor:
-    """Returns `out` itself if a kernel can write it pixel by pixel, else a tensor to copy from."""
+    """Return `out` itself if a kernel can write it pixel by pixel, else a tensor to copy from."""
     if out.is_contiguous(memory_format=torch.channels_last):
         return out
     return torch.empty_like(out, memory_format=torch.channels_last)

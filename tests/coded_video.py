@@ -25,13 +25,13 @@ def coded_frame(number: int, size: tuple[int, int] = (96, 64)) -> np.ndarray:
 
 
 def shown_number(frame: np.ndarray) -> int:
-    """The number that a frame shows."""
+    """Return the number that a frame shows."""
     middle = [frame[_SIDE, bit * _SIDE + _SIDE // 2].mean() for bit in range(_BITS)]
     return sum(1 << bit for bit, value in enumerate(middle) if value > 127)
 
 
 def write_coded_video(path: Path, codec: str, num_frames: int) -> None:
-    """A video whose frame n shows the number n."""
+    """Return a video whose frame n shows the number n."""
     write_video(path, [coded_frame(number) for number in range(num_frames)], codec)
 
 

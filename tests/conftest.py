@@ -12,7 +12,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder `shared` beside the repository: real lists and specifications."""
+    """Return the folder `shared` beside the repository: real lists and specifications."""
     path = Path(__file__).resolve().parents[2] / "shared"
     if not path.is_dir():
         pytest.skip("the folder 'shared' with the real ImageNet lists is not beside the repository")

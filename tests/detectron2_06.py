@@ -27,7 +27,7 @@ class Unavailable(Exception):
 
 
 def mend() -> None:
-    """Gives the release the names that it expects of packages of its time."""
+    """Give the release the names that it expects of packages of its time."""
     import numpy as np
     import PIL.Image
 
@@ -58,7 +58,7 @@ def pytest_report_header(config) -> str:
 
 
 def download(folder: Path) -> None:
-    """Puts the package `detectron2` of the release into `folder`.
+    """Put the package `detectron2` of the release into `folder`.
 
     Raises:
         Unavailable: if pip cannot get it, with what pip said.

@@ -181,7 +181,7 @@ def write_youtube_vis(split: Split, folder: Path) -> str:
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], codec: str = "FFV1") -> None:
-    """A lossless video, unless another codec is asked for."""
+    """Return a lossless video, unless another codec is asked for."""
     height, width = frames[0].shape[:2]
     path.parent.mkdir(parents=True, exist_ok=True)
     code = cv2.VideoWriter.fourcc(*codec)
@@ -218,7 +218,7 @@ def write_video_files(split: Split, folder: Path) -> str:
 
 
 def write_mot_challenge(split: Split, folder: Path) -> str:
-    """A folder of sequences, frames numbered from 1."""
+    """Return a folder of sequences, frames numbered from 1."""
     for number, (name, files) in enumerate(split.videos.items()):
         sequence = folder / f"{number:03d}"
         (sequence / "img1").mkdir(parents=True)

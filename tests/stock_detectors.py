@@ -65,7 +65,7 @@ SMALL = [
 
 
 def stock_cfg(name: str, *opts: Any) -> CfgNode:
-    """The stock config `name`, narrow, with the video meta-architecture that fits."""
+    """Return the stock config `name`, narrow, with the video meta-architecture that fits."""
     cfg = get_cfg()
     add_iff_config(cfg)
     file = "COCO-Detection/retinanet_R_50_FPN_1x" if name == "FCOS" else name
@@ -76,13 +76,13 @@ def stock_cfg(name: str, *opts: Any) -> CfgNode:
 
 
 def build_video(cfg: CfgNode, seed: int = 0) -> nn.Module:
-    """The video model on random weights, in evaluation mode."""
+    """Return the video model on random weights, in evaluation mode."""
     torch.manual_seed(seed)
     return build_model(cfg).eval()
 
 
 def build_plain(cfg: CfgNode, seed: int = 0) -> nn.Module:
-    """The plain detector of a video config, on weights whose outputs differ from box to box."""
+    """Build the plain detector of a video config, on weights whose outputs differ from box to box."""
     cfg = cfg.clone()
     name = cfg.MODEL.META_ARCHITECTURE.removeprefix("Video")
     torch.manual_seed(seed)
@@ -104,7 +104,7 @@ def build_plain(cfg: CfgNode, seed: int = 0) -> nn.Module:
 
 
 def add_proposals(sample: dict) -> dict:
-    """Adds what detectors without an RPN are given."""
+    """Add what detectors without an RPN are given."""
     generator = torch.Generator().manual_seed(3)
     low = torch.rand(20, 2, generator=generator) * torch.tensor([WIDTH - 35, HEIGHT - 35])
     size = 10 + 25 * torch.rand(20, 2, generator=generator)
@@ -115,7 +115,7 @@ def add_proposals(sample: dict) -> dict:
 
 
 def training_sample(clip: list[Tensor], t: int, offsets: tuple[int, ...]) -> dict:
-    """A sample with ground truth of every kind that a stock detector learns from."""
+    """Return a sample with ground truth of every kind that a stock detector learns from."""
     sample = add_proposals(window_sample(clip, t, offsets))
     boxes = torch.tensor([[3.0, 4.0, 28.0, 40.0], [25.0, 12.0, 60.0, 45.0]])
     instances = Instances((HEIGHT, WIDTH))

@@ -87,7 +87,7 @@ def path(name):
 
 @pytest.fixture(scope="module", params=ROWS)
 def built(request):
-    """A row, its config and its model, without memory for the weights."""
+    """Return a row, its config and its model, without memory for the weights."""
     cfg = load_config(str(path(request.param)), ["MODEL.DEVICE", "meta"])
     with torch.device("meta"):
         model = build_model(cfg)
@@ -228,7 +228,7 @@ def test_flow_and_aggregation(built):
         assert aggregator.alignment_loss is None
 
 
-def test_neighbours(built):
+def test_refs(built):
     row, cfg, model = built
     mapper, test_mapper = (
         VIDDatasetMapper(cfg, train, dataset_names=()) for train in (True, False)

@@ -29,7 +29,8 @@ LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 
 @pytest.fixture
 def imagenet(tiny_vid, monkeypatch):
-    """A tree in the layout of ImageNet with two videos, 15 listed frames or fewer, and stills."""
+    """Return a tree in the layout of ImageNet with two videos, 15 listed frames or fewer, and
+    stills."""
     root = tiny_vid(lengths=(7, 5), every=2, stills=3)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root.parent))
     return root

@@ -16,7 +16,7 @@ CONFIGS = sorted([*ROOT.glob("projects/*/*.yaml"), *ROOT.glob("projects/*/iff_*.
 
 
 def command(config: Path) -> list[str]:
-    """The command that the head of a config names, without the interpreter."""
+    """Return the command that the head of a config names, without the interpreter."""
     lines = config.read_text(encoding="utf-8").splitlines()[:5]
     (line,) = [line for line in lines if "--config-file" in line]
     interpreter, *rest = line.removeprefix("# ").split()

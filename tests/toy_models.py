@@ -32,7 +32,7 @@ def build(cfg: CfgNode, seed: int = 0) -> torch.nn.Module:
 
 
 def randomise_flow(model: torch.nn.Module, scale: float = 0.3) -> None:
-    """Gives the last flow layers, which start at zero, weights that move something."""
+    """Give the last flow layers, which start at zero, weights that move something."""
     for name, parameter in model.named_parameters():
         if ".flow_estimator.flow." in name:
             torch.nn.init.normal_(parameter, std=scale)
@@ -47,7 +47,8 @@ def make_video(length: int, height: int = 65, width: int = 97, seed: int = 0) ->
 
 
 def window_sample(video, t, offsets, *, streaming_from=None, video_id="v") -> dict:
-    """A sample as the mapper makes it: the whole window, or only what a stream has not seen."""
+    """Return a sample as the mapper makes it: the whole window, or only what a stream has not
+    seen."""
     length = len(video)
     frames = [min(max(t + o, 0), length - 1) for o in offsets]
     if streaming_from is not None:

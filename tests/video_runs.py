@@ -26,7 +26,7 @@ def make_frames(length, height=48, width=72, seed=0):
 
 
 def write_frames(folder: Path, frames) -> list[Path]:
-    """Writes `0.png`, `1.png`, ... without loss."""
+    """Write `0.png`, `1.png`, ... without loss."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{t}.png" for t in range(len(frames))]
     for path, frame in zip(paths, frames, strict=True):
@@ -35,7 +35,7 @@ def write_frames(folder: Path, frames) -> list[Path]:
 
 
 def spread_scores(model) -> None:
-    """Takes the scores of random weights so far apart that rounding changes no order."""
+    """Take the scores of random weights so far apart that rounding changes no order."""
     for layer in (
         model.roi_heads.box_predictor.cls_score,
         model.proposal_generator.rpn_head.objectness_logits,
@@ -44,7 +44,7 @@ def spread_scores(model) -> None:
 
 
 def make_model(*opts):
-    """A model whose flow moves and whose scores differ."""
+    """Return a model whose flow moves and whose scores differ."""
     model = build(tiny_cfg(*SIZES, *opts))
     randomise_flow(model)
     spread_scores(model)

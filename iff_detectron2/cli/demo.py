@@ -174,7 +174,7 @@ def write_annotated_video(
 
 
 def _fastest_frame(dicts: Sequence[dict]) -> dict:
-    """The frame around which one object, seen in all shown neighbours, moves furthest."""
+    """Return the frame around which one object, seen in all shown neighbours, moves furthest."""
     first, last = min(SHOWN_OFFSETS), max(SHOWN_OFFSETS)
 
     def distance(frames: Sequence[dict], t: int) -> float:

@@ -13,7 +13,7 @@ VERBS = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs."""
+    """Return the parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="iff-detectron2", description="Video object detection for Detectron2."
     )
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb and returns its exit code; what the user did wrong ends with one sentence."""
+    """Run one verb and return its exit code; what the user did wrong ends with one sentence."""
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)

@@ -39,7 +39,8 @@ class VideoDataset:
         return self._content[1]
 
     def metadata(self) -> Mapping[str, Any]:
-        """What the files say about the classes; empty where `load` returned nothing about them."""
+        """Return what the files say about the classes; empty where `load` returned nothing about
+        them."""
         return self._content[2] if len(self._content) > 2 else {}
 
 

@@ -20,9 +20,7 @@ from iff_detectron2.video.frames import read_frame
 from .video_index import build_video_index, listed_frames
 
 
-def draw_neighbours(
-    frame_index: int, video_length: int, num_refs: int, max_offset: int
-) -> list[int]:
+def draw_refs(frame_index: int, video_length: int, num_refs: int, max_offset: int) -> list[int]:
     """Draw training neighbours from [t - max_offset, t + max_offset] without t, inside the video.
 
     Without replacement where there are enough frames, with replacement where there are fewer; a
@@ -168,7 +166,7 @@ class VIDDatasetMapper(DatasetMapper):
         file_name = sample["file_name"]
         key = self._read(file_name)
         utils.check_image_size(sample, key)
-        ref_files, ref_offsets = self._neighbours(sample)
+        ref_files, ref_offsets = self._refs(sample)
 
         sem_seg_file = sample.pop("sem_seg_file_name", None) if self.is_train else None
         sem_seg = None if sem_seg_file is None else self._read(sem_seg_file, "L").squeeze(2)
@@ -214,7 +212,7 @@ class VIDDatasetMapper(DatasetMapper):
                 "replace it by an undamaged copy"
             ) from error
 
-    def _neighbours(self, sample: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+    def _refs(self, sample: Mapping[str, Any]) -> tuple[list[str], list[int]]:
         """Files of the neighbours and their distances to the key frame."""
         if "video_id" not in sample:
             if self.is_train:
@@ -225,7 +223,7 @@ class VIDDatasetMapper(DatasetMapper):
         video_id, t = sample["video_id"], sample["frame_index"]
         frames = self._frames(sample)
         if self.is_train:
-            chosen = draw_neighbours(t, len(frames), self.num_refs, self.max_offset)
+            chosen = draw_refs(t, len(frames), self.num_refs, self.max_offset)
         elif self.streaming:
             previous = self._previous_listed(video_id, t)
             chosen = new_window_frames(self.window, t, previous, len(frames))
@@ -251,7 +249,7 @@ class VIDDatasetMapper(DatasetMapper):
         return frames
 
     def _previous_listed(self, video_id: str, frame: int) -> int | None:
-        """The listed frame before `frame` in its video."""
+        """Return the listed frame before `frame` in its video."""
         listed = (self.listed_frames or {}).get(video_id, ())
         position = bisect_left(listed, frame)
         if position == len(listed) or listed[position] != frame:

@@ -64,7 +64,7 @@ def examine(name: str, decode: bool = False) -> Report:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What the readers warn of; news of their cache is left out."""
+    """Return what the readers warn of; news of their cache is left out."""
     messages: list[str] = []
 
     class Collector(logging.Handler):

@@ -71,12 +71,13 @@ def check_figures(
 
 
 def _released_name(record: Record) -> str:
-    """What names a video, or a still below `Data/DET`."""
+    """Return what names a video, or a still below `Data/DET`."""
     return record.get("video_id") or record["file_name"].partition("/Data/DET/")[2]
 
 
 def _check_rule(dicts: Sequence[Record]) -> Iterator[Finding]:
-    """A list whose frames are all one off the centres of its bins was made with another base."""
+    """Notice another base: a list whose frames are all one off the centres of its bins was made with another
+    base."""
     shifts: Counter[int] = Counter()
     for records in by_video(dicts).values():
         rule = train_frame_indices(records[0]["video_length"])

@@ -61,7 +61,7 @@ def check_files(dicts: Sequence[Record], videos: Videos, decode: bool) -> list[F
 
 
 def _container(name: str) -> str:
-    """The file that holds a frame."""
+    """Return the file that holds a frame."""
     parts = split_frame_name(name)
     return name if parts is None else parts[0]
 

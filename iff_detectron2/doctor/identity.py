@@ -35,7 +35,7 @@ def check_identity(dicts: Sequence[Record], videos: Videos) -> list[Finding]:
 
 
 def by_video(dicts: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records of each video in the order of the dataset; stills are left out."""
+    """Record of each video in the order of the dataset; stills are left out."""
     found: dict[str, list[Record]] = defaultdict(list)
     for record in dicts:
         if "video_id" in record:
@@ -64,7 +64,7 @@ def _unordered(frames: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _check_numbers(dicts: Sequence[Record], videos: Videos) -> Iterator[Finding]:
-    """Does every record stand where the frame index says, and if not, is it the frame base?"""
+    """Do every record stand where the frame index says, and if not, is it the frame base?"""
     unknown, wrong, shifted, lengths = [], [], [], []
     for video, records in by_video(dicts).items():
         frames = videos.get(video)

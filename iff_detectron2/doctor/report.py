@@ -32,7 +32,7 @@ class Finding:
 
 
 def finding(level: Level, check: str, text: str, places: Sequence[object]) -> list[Finding]:
-    """A list with one finding, or none if there is no place."""
+    """Return a list with one finding, or none if there is no place."""
     if not places:
         return []
     examples = tuple(str(place) for place in places[:_EXAMPLES])
@@ -63,12 +63,12 @@ class Report:
         return FINDINGS if counted else CLEAN
 
     def to_json(self, strict: bool = False) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return {"exit_code": self.exit_code(strict), **asdict(self)}
 
 
 def format_report(report: Report) -> str:
-    """The report as one page of text."""
+    """Return the report as one page of text."""
     lines = [f"Dataset {report.dataset}"]
     if report.unreadable:
         lines.append(f"cannot be read: {report.unreadable}")

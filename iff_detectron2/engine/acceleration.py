@@ -17,7 +17,7 @@ _SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
 
 
 def prepare_for_inference(model: nn.Module) -> nn.Module:
-    """Changes a model that will not be trained, in place, so that it computes the same faster.
+    """Change a model that will not be trained, in place, so that it computes the same faster.
 
     A norm with fixed statistics behind a convolution becomes part of its weights, so the names of
     the weights are not those of the checkpoint any more. On the CPU weights, and with them the

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def parts_of_a_step(ims_per_batch: int, world_size: int, accumulate_steps: int) -> int:
-    """Number of parts in which the images that one process has in a step pass the model.
+    """Return the number of parts in which the images that one process has in a step pass the model.
 
     Args:
         ims_per_batch: images of a step in all processes, SOLVER.IMS_PER_BATCH.
@@ -87,7 +87,7 @@ class AccumulatingTrainer(SimpleTrainer):
         return [batch[i : i + size] for i in range(0, len(batch), size)]
 
     def _communication(self, last: bool) -> AbstractContextManager:
-        """Processes exchange gradients once a step: with the last part."""
+        """Process exchange gradients once a step: with the last part."""
         if isinstance(self.model, DistributedDataParallel) and not last:
             return self.model.no_sync()
         return nullcontext()

@@ -33,7 +33,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def load_pickled_arrays(filename: str) -> Any:
-    """Reads a pickle of arrays and plain containers.
+    """Read a pickle of arrays and plain containers.
 
     Raises:
         ValueError: if it is cut, or holds anything else.
@@ -46,7 +46,7 @@ def load_pickled_arrays(filename: str) -> Any:
 
 
 def load_torch_file(filename: str) -> Any:
-    """Reads a file of `torch.save` that holds tensors and plain containers.
+    """Read a file of `torch.save` that holds tensors and plain containers.
 
     Raises:
         ValueError: if it is cut, or holds anything else.
@@ -96,7 +96,7 @@ class VideoCheckpointer(DetectionCheckpointer):
 
 
 def _check_frozen_flow(model: nn.Module, missing: set[str]) -> None:
-    """A frozen flow estimator has no other chance to become what it should be."""
+    """Warn of a frozen flow estimator without weights: it has no other chance to become what it should be."""
     for prefix, module in model.named_modules():
         if not isinstance(module, FlowEstimator):
             continue

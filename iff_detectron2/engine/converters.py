@@ -26,7 +26,7 @@ BATCH_NORM_EPS = 1e-5  # PyTorch's default, which those who publish weights did 
 
 
 def read_weights(path: str) -> Weights:
-    """Reads named arrays from a `.pth`, `.pt` or `.tar` (torch), `.pkl` (model zoo) or `.npz` file.
+    """Read named arrays from a `.pth`, `.pt` or `.tar` (torch), `.pkl` (model zoo) or `.npz` file.
 
     Args:
         path: a file or an address that Detectron2 knows, as `detectron2://...`.
@@ -60,7 +60,7 @@ def read_weights(path: str) -> Weights:
 
 
 def convert_backbone(weights: Mapping[str, Tensor]) -> Weights:
-    """Renames a ResNet of ImageNet to Detectron2's names; layers behind res5 are left out.
+    """Rename a ResNet of ImageNet to Detectron2's names; layers behind res5 are left out.
 
     Args:
         weights: of torchvision (`layer1.0.conv1.weight`), Detectron2 (`res2.0.conv1.weight`) or
@@ -99,7 +99,7 @@ def _from_torchvision(name: str) -> str:
 
 
 def convert_flownet(weights: Mapping[str, Tensor]) -> Weights:
-    """Renames FlowNetS to the names of `iff_detectron2.modeling.FlowNetS`.
+    """Rename FlowNetS to the names of `iff_detectron2.modeling.FlowNetS`.
 
     Biases that a release does not have become zero; its BatchNorm becomes part of the convolution
     in front of it.
@@ -183,7 +183,7 @@ def _find(weights: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def save_weights(path: str | Path, weights: Weights) -> None:
-    """Writes a checkpoint for MODEL.WEIGHTS; it appears under its name when it is complete."""
+    """Write a checkpoint for MODEL.WEIGHTS; it appears under its name when it is complete."""
     path = Path(path)
     if path.suffix != ".pth":
         raise ValueError(f"weights are saved as .pth, got {path}")

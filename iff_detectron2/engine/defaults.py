@@ -23,7 +23,7 @@ def load_config(
     *,
     add_config: Callable[[CfgNode], None] | None = None,
 ) -> CfgNode:
-    """Reads a config file, applies `KEY VALUE` overrides and registers its datasets.
+    """Read a config file, apply `KEY VALUE` overrides and register its datasets.
 
     Without a GPU the device falls back to the CPU, so that every config runs everywhere.
 

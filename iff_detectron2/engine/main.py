@@ -44,7 +44,7 @@ def launch_from_command_line(
     add_config: AddConfig | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """Runs a training script: parses Detectron2's arguments and starts the processes.
+    """Run a training script: parse Detectron2's arguments and start the processes.
 
     Args:
         trainer_class: the trainer; a project may bring its own.

@@ -37,7 +37,7 @@ Results = list[tuple[int, Instances]]
 
 
 def load_model(cfg) -> nn.Module:
-    """Builds the model of a config with MODEL.WEIGHTS, for inference alone."""
+    """Build the model of a config with MODEL.WEIGHTS, for inference alone."""
     model = build_model(cfg)
     VideoCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     return prepare_for_inference(model)
@@ -117,7 +117,7 @@ class VideoPredictor:
         self._forget_part()
 
     def replay_from(self, frame_index: int) -> int:
-        """The first frame that must be seen again for results from `frame_index` on."""
+        """Return the first frame that must be seen again for results from `frame_index` on."""
         return max(frame_index - self._reach_back, 0)
 
     @property
@@ -130,7 +130,7 @@ class VideoPredictor:
         return -min((0, *self.window.offsets))
 
     def plan(self, height: int, width: int) -> MemoryPlan:
-        """The memory that frames of this size will take."""
+        """Return the memory that frames of this size will take."""
         image = self._to_input(np.zeros((height, width, 3), np.uint8))
         return self._plan(image, self.window, self.memory, self.pairs_per_chunk)
 
@@ -182,7 +182,7 @@ class VideoPredictor:
         return plan
 
     def _forget_part(self) -> None:
-        """Starts a part: the frames between two changes of size, which is a video to the model."""
+        """Start a part: the frames between two changes of size, which is a video to the model."""
         self.memory.clear()
         self._video_id = f"stream {next(_RUNS)}"
         self._received = 0
@@ -190,7 +190,7 @@ class VideoPredictor:
         self._waiting: deque[_Frame] = deque()
 
     def push(self, frame: np.ndarray) -> Results:
-        """Takes the next frame and returns the results that are complete with it.
+        """Take the next frame and return the results that are complete with it.
 
         Args:
             frame: uint8 BGR [H, W, 3].
@@ -225,7 +225,7 @@ class VideoPredictor:
         return results
 
     def flush(self) -> Results:
-        """Ends the video: returns the results that waited for frames that will not come.
+        """End the video: return the results that waited for frames that will not come.
 
         The next frame pushed is frame 0 of another video.
         """
@@ -243,7 +243,7 @@ class VideoPredictor:
         return results
 
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray, Instances]]:
-        """Detects in a video of any length, from its start to its end.
+        """Detect in a video of any length, from its start to its end.
 
         Args:
             frames: uint8 BGR [H, W, 3] each; read one at a time.
@@ -267,7 +267,7 @@ class VideoPredictor:
             yield index, waiting.popleft(), instances
 
     def _to_input(self, frame: np.ndarray) -> torch.Tensor:
-        """The network's input as the test mapper makes it, [3, h, w]."""
+        """Return the network's input as the test mapper makes it, [3, h, w]."""
         image = frame[:, :, ::-1] if self.image_format == "RGB" else frame
         clip = T.AugInput(image)
         self.augmentations(clip)
@@ -291,7 +291,7 @@ class VideoPredictor:
                 self.model.observe(self._sample(frame))  # type: ignore[operator]
 
     def _detect(self, frame: _Frame, new: _Frame | None = None) -> Results:
-        """Detects in a frame; `new` is one of its window that has not been encoded yet."""
+        """Detect in a frame; `new` is one of its window that has not been encoded yet."""
         if self._first_frame + frame.index < self._first_result:
             if new is not None:
                 self._observe(new)
@@ -310,7 +310,7 @@ class VideoPredictor:
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
-        """The model at this predictor's video, in this predictor's precision."""
+        """Return the model at this predictor's video, in this predictor's precision."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             stack.enter_context(self._precision())

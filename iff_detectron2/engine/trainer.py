@@ -61,7 +61,8 @@ class VideoTrainer(DefaultTrainer):
 
     @staticmethod
     def parts_of_a_step(cfg) -> int:
-        """Number of parts in which the images of a step pass the model, before anything is read.
+        """Return the number of parts in which the images of a step pass the model, before anything
+        is read.
 
         Raises:
             ValueError: if SOLVER does not fit the device or the number of processes.

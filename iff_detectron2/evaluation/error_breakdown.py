@@ -67,7 +67,7 @@ class ErrorBreakdown:
         return float(self.missed[inside].mean()) if inside.any() else float("nan")
 
     def by_class(self) -> np.ndarray:
-        """Counts of the kinds, and of missed boxes at the end, of each class: [K, 6]."""
+        """Count of the kinds, and of missed boxes at the end, of each class: [K, 6]."""
         num_classes = len(self.ground_truth.class_names)
         table = np.zeros((num_classes, len(KINDS) + 1), dtype=np.int64)
         np.add.at(table, (self.detections.classes[self.chosen], self.kinds), 1)
@@ -119,7 +119,7 @@ def break_down_errors(
 def _kinds_of_errors(
     ground_truth: GroundTruth, detections: Detections, rows: np.ndarray
 ) -> np.ndarray:
-    """The kind of each unmatched detection, [len(rows)]; rows ascend."""
+    """Return the kind of each unmatched detection, [len(rows)]; rows ascend."""
     starts = ground_truth.row_starts
     thresholds = iou_thresholds(ground_truth.boxes)
     counts = np.diff(starts)[detections.frames[rows]]

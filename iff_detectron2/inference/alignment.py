@@ -69,7 +69,7 @@ class WarpError:
 
 
 def window_sample(cfg: CfgNode, frames: Sequence[np.ndarray], key: int) -> dict[str, Any]:
-    """A sample with the whole window of a frame, as the test mapper makes it.
+    """Return a sample with the whole window of a frame, as the test mapper makes it.
 
     Args:
         cfg: config of the detector; the window is that of TEST.VIDEO.
@@ -101,7 +101,7 @@ def _to_bgr(image: torch.Tensor, image_format: str) -> np.ndarray:
 
 @torch.no_grad()
 def align_window(model: Any, sample: dict[str, Any]) -> WindowAlignment:
-    """Detects in one key frame and keeps what was done to its neighbours.
+    """Detect in one key frame and keep what was done to its neighbours.
 
     Args:
         model: a video detector in evaluation mode; the video it is at is forgotten.
@@ -143,7 +143,7 @@ def align_window(model: Any, sample: dict[str, Any]) -> WindowAlignment:
 def alignment_rows(
     model: Any, sample: dict[str, Any], offsets: Sequence[int], *, name: str = ""
 ) -> list[AlignmentRow]:
-    """Detects in one key frame and shows how each of some neighbours was aligned with it.
+    """Detect in one key frame and shows how each of some neighbours was aligned with it.
 
     Args:
         model: as for `align_window`.
@@ -168,7 +168,7 @@ def rows_of(
     *,
     name: str = "",
 ) -> list[AlignmentRow]:
-    """The rows of `alignment_rows` from an alignment that was made already."""
+    """Return the rows of `alignment_rows` from an alignment that was made already."""
     image_format = getattr(model, "input_format", None) or "BGR"
     flow, instances = alignment.flow, alignment.instances
     map_extent = flow.shape[2] * alignment.stride, flow.shape[3] * alignment.stride
@@ -234,7 +234,7 @@ def warp_errors(alignment: WindowAlignment, sample: dict[str, Any]) -> list[Warp
 
 
 def _cells(image: Tensor, flow: Tensor, stride: int) -> Tensor:
-    """The mean colour of the image [3, h, w] under each cell of the flow, [1, 3, H, W]."""
+    """Return the mean colour of the image [3, h, w] under each cell of the flow, [1, 3, H, W]."""
     height, width = (side * stride for side in flow.shape[-2:])
     x = image[None].to(flow)
     x = F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
@@ -254,7 +254,7 @@ def _inside(flow: Tensor, size: Sequence[int], stride: int) -> Tensor:
 
 @torch.no_grad()
 def zero_flow_error(alignment: WindowAlignment) -> tuple[float, float]:
-    """Checks on the video's own features that zero flow is the identity.
+    """Check on the video's own features that zero flow is the identity.
 
     Returns:
         The largest difference between the neighbours and themselves warped by zero flow, and,

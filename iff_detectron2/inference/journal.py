@@ -39,7 +39,7 @@ class FrameResult:
     def from_instances(
         cls, frame: int, instances: Instances, bridged: str | None = None
     ) -> FrameResult:
-        """Takes what a detector found."""
+        """Take what a detector found."""
         return cls(
             frame,
             instances.pred_boxes.tensor.tolist(),
@@ -63,7 +63,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
-        """Opens the journal of a run, or begins one.
+        """Open the journal of a run, or begin one.
 
         Args:
             path: the file.
@@ -87,7 +87,7 @@ class Journal:
             self._stream.truncate(end)
 
     def _check(self, run: dict[str, Any]) -> int:
-        """Reads what is there; returns where its last whole line ends."""
+        """Read what is there; return where its last whole line ends."""
         end = 0
         for number, (line, value) in enumerate(self._lines()):
             if number == 0:
@@ -134,7 +134,7 @@ class Journal:
         self._stream.flush()
 
     def append(self, result: FrameResult) -> None:
-        """Adds the next frame.
+        """Add the next frame.
 
         Raises:
             ValueError: if it is not the next.
@@ -147,12 +147,12 @@ class Journal:
             self.bridged[result.frame] = result.bridged
 
     def finish(self) -> None:
-        """Notes that the video ends here."""
+        """Note that the video ends here."""
         self._write(_END)
         self.complete = True
 
     def results(self) -> Iterator[FrameResult]:
-        """Reads the frames that are done, in order."""
+        """Read the frames that are done, in order."""
         lines = self._lines()
         next(lines)
         for _, value in lines:
@@ -172,11 +172,11 @@ class Journal:
         )
 
     def last_read_before(self, frame: int) -> int:
-        """The last frame before this one that was really read; 0 if none was."""
+        """Return the last frame before this one that was really read; 0 if none was."""
         return next((f for f in range(frame - 1, -1, -1) if f not in self.bridged), 0)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._stream.close()
 
     def __enter__(self) -> Journal:

@@ -51,7 +51,7 @@ class VideoResults:
 def write_results(
     folder: Path, results: VideoResults, formats: Sequence[str], summary: dict[str, Any]
 ) -> list[Path]:
-    """Writes predictions, tracks or detections in the formats asked for, and the summary.
+    """Write predictions, tracks or detections in the formats asked for, and the summary.
 
     Args:
         folder: where to.
@@ -115,7 +115,7 @@ def _write_csv(path: Path, results: VideoResults) -> None:
 
 
 def _write_mot(path: Path, results: VideoResults) -> None:
-    """A detection file of MOTChallenge: frames from 1, id -1, no class."""
+    """Return a detection file of MOTChallenge: frames from 1, id -1, no class."""
     with open_atomically(path) as stream:
         for frame, (x1, y1, x2, y2), score, _ in _rows(results.detections):
             box = ",".join(f"{value:.2f}" for value in (x1, y1, x2 - x1, y2 - y1))
@@ -152,7 +152,7 @@ class AnnotatedVideo:
         names: Sequence[str] | None,
         caption: str,
     ) -> None:
-        """Appends a frame; one of another size than the first is fitted into that, its shape kept.
+        """Append a frame; one of another size than the first is fitted into that, its shape kept.
 
         Arguments as for `draw_detections`.
         """
@@ -184,7 +184,7 @@ def write_annotated_video(
     threshold: float,
     progress: bool,
 ) -> None:
-    """Writes a video with its results drawn in.
+    """Write a video with its results drawn in.
 
     Args:
         path: video file to write.

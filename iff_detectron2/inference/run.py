@@ -53,7 +53,7 @@ def predict_video(
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[str], None] = print,
 ) -> bool:
-    """Detects in a video and writes what was found into `run.output`.
+    """Detect in a video and write what was found into `run.output`.
 
     Every frame is noted in a journal when it is done. A run that ended early, in whatever way, is
     taken up there by the next call with the same arguments, and ends with the same files. Where a
@@ -169,7 +169,7 @@ def _detect(
     stop: Callable[[], bool],
     report: Callable[[str], None],
 ) -> Iterator[tuple[np.ndarray, FrameResult]]:
-    """Yields the frames that are not done yet with their results, as they come."""
+    """Yield the frames that are not done yet with their results, as they come."""
     start = journal.num_frames
     first = predictor.replay_from(start)
     # Whatever cannot be read from there on, the frame that stands in for it comes first.

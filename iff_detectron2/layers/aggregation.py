@@ -73,7 +73,7 @@ def warp_and_aggregate_reference(
     key_embedding: Tensor,
     key_features: Tensor | None = None,
 ) -> Tensor:
-    """Computes `warp_and_aggregate` step by step; differentiable, memory grows with T."""
+    """Compute `warp_and_aggregate` step by step; differentiable, memory grows with T."""
     dtype = accumulation_type(features.dtype, embeddings.dtype, flow.dtype)
     flow = flow.to(dtype)
     fused = flow_warp(features, flow).to(dtype)
@@ -167,7 +167,7 @@ def _stream(
     key_features: Tensor | None,
     out: Tensor,
 ) -> None:
-    """Fills `out` [1, C, H, W].
+    """Fill `out` [1, C, H, W].
 
     A cosine is at most 1, so exp(cosine) needs no running maximum: the softmax is a sum of
     exp(cosine) * F_t over a sum of exp(cosine), and the former folds into the sampling weights.
@@ -202,7 +202,7 @@ def _weighted_sum(
     locations: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Returns the sum over the neighbours of their weighted vectors, [locations, C]."""
+    """Return the sum over the neighbours of their weighted vectors, [locations, C]."""
     # Neighbours that lie pixel by pixel are summed in one pass over all of a part.
     whole = [x.permute(0, 2, 3, 1) for x in features]
     fused: Tensor | None = None
@@ -228,7 +228,7 @@ def _weighted_sum(
 
 
 def _cosine(rows: Tensor, index: Tensor, weight: Tensor, key: Tensor, key_norm: Tensor) -> Tensor:
-    """Returns the cosine of warped and key embeddings, [locations]."""
+    """Return the cosine of warped and key embeddings, [locations]."""
     cosine = torch.empty_like(key_norm)
     itself = torch.arange(min(_CHUNK, key.shape[0]), device=key.device)[:, None]
     for start in range(0, key.shape[0], _CHUNK):

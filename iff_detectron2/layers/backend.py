@@ -16,7 +16,7 @@ _TYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def use_triton(*tensors: Tensor) -> bool:
-    """Returns whether Triton kernels take these tensors: CUDA, at most float32, sm_80 or newer."""
+    """Return whether Triton kernels take these tensors: CUDA, at most float32, sm_80 or newer."""
     return (
         all(x.device.type == "cuda" and x.dtype in _TYPES for x in tensors)
         and os.environ.get(KERNELS_VARIABLE) != "0"

@@ -81,7 +81,7 @@ def _check(x1: Tensor, x2: Tensor, max_displacement: int, stride: int) -> None:
 
 
 def _implementation(x: Tensor) -> ModuleType:
-    """Returns the module whose functions compute the operators for tensors like x."""
+    """Return the module whose functions compute the operators for tensors like x."""
     if use_triton(x):
         from iff_detectron2.kernels import correlation as kernels
 

@@ -36,7 +36,7 @@ class _Tile(NamedTuple):
     width: int
 
     def of(self, rows: Tensor, stride: int) -> Tensor:
-        """Views the tile's pixels of [rows, W, ...]."""
+        """Return views the tile's pixels of [rows, W, ...]."""
         return rows[:, self.px :: stride][:, self.first : self.first + self.width]
 
 
@@ -59,7 +59,7 @@ class _Products:
         self._buffers: dict[tuple[object, ...], Tensor] = {}
 
     def correlation(self, key: Tensor, rows: Tensor, tile: _Tile) -> Tensor:
-        """Returns products of the tile's key pixels and displaced pixels of `rows`.
+        """Return products of the tile's key pixels and displaced pixels of `rows`.
 
         Args:
             key: [H', W, C].
@@ -74,7 +74,7 @@ class _Products:
         return self._band(product, tile)
 
     def weighted_sum(self, weights: Tensor, rows: Tensor, tile: _Tile, scale: float) -> Tensor:
-        """Returns the sum over displacements of `scale` times weight times displaced pixel.
+        """Return the sum over displacements of `scale` times weight times displaced pixel.
 
         Args:
             weights: [H', W, 2R+1, 2R+1].
@@ -90,14 +90,14 @@ class _Products:
         return torch.bmm(matrix, windows, out=product)
 
     def _buffer(self, kind: str, like: Tensor, *shape: int) -> Tensor:
-        """Returns the buffer of a kind and shape, zero when new: what is never written stays so."""
+        """Return the buffer of a kind and shape, zero when new: what is never written stays so."""
         key = (kind, *shape)
         if key not in self._buffers:
             self._buffers[key] = like.new_zeros(shape)
         return self._buffers[key]
 
     def _windows(self, rows: Tensor, tile: _Tile) -> Tensor:
-        """Returns [H', (2R+1)*(width+2R), C]: for each row the pixels in reach, zeros outside."""
+        """Return [H', (2R+1)*(width+2R), C]: for each row the pixels in reach, zeros outside."""
         radius = self._radius
         height, columns, channels = rows.shape[0], tile.width + 2 * radius, rows.shape[2]
         strip = self._buffer("strip", rows, height + 2 * radius, columns, channels)
@@ -113,7 +113,7 @@ class _Products:
         return strip.as_strided(size, (columns * channels, channels, 1))
 
     def _band(self, matrix: Tensor, tile: _Tile) -> Tensor:
-        """Views [H', width, (2R+1)*(width+2R)] as its band [H', width, 2R+1, 2R+1]."""
+        """Return views [H', width, (2R+1)*(width+2R)] as its band [H', width, 2R+1, 2R+1]."""
         columns = tile.width + 2 * self._radius
         row = self._side * columns
         size = (matrix.shape[0], tile.width, self._side, self._side)
@@ -121,7 +121,7 @@ class _Products:
 
 
 def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fills `out` [N, (2R+1)**2, H, W] with the correlation of x1 [1 or N, C, H, W] and x2."""
+    """Fill `out` [N, (2R+1)**2, H, W] with the correlation of x1 [1 or N, C, H, W] and x2."""
     dtype = accumulation_type(x2.dtype)
     channels, height, width = x2.shape[1:]
     products = _Products(radius, stride)
@@ -139,19 +139,19 @@ def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> 
 
 
 def correlate_grad1(grad: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fills `out` with the gradient to x1: [N, C, H, W], or its sum over N as [1, C, H, W]."""
+    """Fill `out` with the gradient to x1: [N, C, H, W], or its sum over N as [1, C, H, W]."""
     _gather(grad, x2, out, radius, stride, mirrored=False)
 
 
 def correlate_grad2(grad: Tensor, x1: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fills `out` [N, C, H, W] with the gradient to x2, for x1 [1 or N, C, H, W]."""
+    """Fill `out` [N, C, H, W] with the gradient to x2, for x1 [1 or N, C, H, W]."""
     _gather(grad, x1, out, radius, stride, mirrored=True)
 
 
 def _gather(
     grad: Tensor, x: Tensor, out: Tensor, radius: int, stride: int, *, mirrored: bool
 ) -> None:
-    """Sums, for each pixel p and displacement d, x(p + d) times its weight over channels.
+    """Sum, for each pixel p and displacement d, x(p + d) times its weight over channels.
 
     The weight is grad[d](p), or, mirrored, grad[-d](p + d): what x2(p) sees as the partner of
     x1(p + d). Each sum is formed where it is stored, so nothing is scattered.
@@ -187,7 +187,8 @@ def _gather(
 
 
 def _mirror(weights: Tensor, radius: int, stride: int) -> Tensor:
-    """Views weights [H', W, dy, dx] of one phase of rows as weights[-d](p + d), zero outside."""
+    """View weights [H', W, dy, dx] of one phase of rows as weights[-d](p + d), zero
+    outside."""
     height, width, side, _ = weights.shape
     margin = radius * stride
     padded = weights.new_zeros(height + 2 * radius, width + 2 * margin, side, side)

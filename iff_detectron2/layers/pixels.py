@@ -22,7 +22,7 @@ class PixelMajor:
         self._buffer: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Returns [H, W, C]: x itself if it lies so, else a copy valid until the next call."""
+        """Return [H, W, C]: x itself if it lies so, else a copy valid until the next call."""
         pixels = x.permute(1, 2, 0)
         lies_so = pixels.stride(2) == 1 if self._rows_apart else pixels.is_contiguous()
         if pixels.dtype == self._dtype and lies_so:
@@ -34,7 +34,8 @@ class PixelMajor:
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """The memory format of [N, C, H, W]; where both fit, as for one channel, the contiguous one."""
+    """Return the memory format of [N, C, H, W]; where both fit, as for one channel, the contiguous
+    one."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if channels_last else torch.contiguous_format
 
@@ -47,12 +48,12 @@ def empty_map(like: Tensor, batch: int, channels: int) -> Tensor:
 
 
 def join_samples(parts: Tensor | Sequence[Tensor]) -> Tensor:
-    """Samples [n, ...] of all parts as one tensor; what is one tensor already is not copied."""
+    """Sample [n, ...] of all parts as one tensor; what is one tensor already is not copied."""
     if isinstance(parts, Tensor):
         return parts
     return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
 
 
 def accumulation_type(*dtypes: torch.dtype) -> torch.dtype:
-    """Returns float64 if any of the types is float64, else float32."""
+    """Return float64 if any of the types is float64, else float32."""
     return torch.float64 if torch.float64 in dtypes else torch.float32

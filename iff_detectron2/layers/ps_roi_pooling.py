@@ -134,7 +134,7 @@ def _check(x: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> N
 def _bin_edges(
     first: Tensor, last: Tensor, count: int, scale: float, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns first and one-past-last cell of each bin along one axis, int64 [R, count] each."""
+    """Return first and one-past-last cell of each bin along one axis, int64 [R, count] each."""
     start = _round(first) * scale
     size = ((_round(last) + 1) * scale - start).clamp(min=_MIN_ROI_CELLS)
     # start + p * size / count, over one denominator: edges that are whole cells come out whole. The
@@ -148,5 +148,5 @@ def _bin_edges(
 
 
 def _round(value: Tensor) -> Tensor:
-    """Rounds to the nearest integer, halves away from zero as C's round does."""
+    """Round to the nearest integer, halves away from zero as C's round does."""
     return torch.copysign((value.abs() + 0.5).floor(), value)

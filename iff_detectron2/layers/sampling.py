@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def bilinear_corners(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Finds the four cells that each location reads and their weights.
+    """Find the four cells that each location reads and their weights.
 
     Args:
         flow: displacements [N, 2, H, W] in cells, float32 or float64.
@@ -40,12 +40,12 @@ def bilinear_corners(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted_vectors(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Returns sum_k weight[q, k] * rows[index[q, k]] for each location q: [locations, C]."""
+    """Return sum_k weight[q, k] * rows[index[q, k]] for each location q: [locations, C]."""
     return F.embedding_bag(index, rows, mode="sum", per_sample_weights=weight)
 
 
 def grad_vectors(grad: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Returns the gradient of `weighted_vectors` to its rows, as many as there are locations.
+    """Return the gradient of `weighted_vectors` to its rows, as many as there are locations.
 
     Each row gathers what it gave to, so nothing is scattered and the order of sums is fixed.
     """
@@ -57,7 +57,7 @@ def grad_vectors(grad: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 def inner_products(rows: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
-    """Returns <vectors[q], rows[index[q, k]]> for each location q: [locations, k].
+    """Return <vectors[q], rows[index[q, k]]> for each location q: [locations, k].
 
     It is the gradient of `weighted_vectors` to its weights, and runs as such: no gathered copies.
     """
@@ -71,7 +71,7 @@ def inner_products(rows: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
 
 
 def write_vectors(rows: Tensor, out: Tensor) -> None:
-    """Writes feature vectors [H * W, C] into one sample [C, H, W]."""
+    """Write feature vectors [H * W, C] into one sample [C, H, W]."""
     if out.is_contiguous():
         # Transposes in blocks of locations that fit the cache, half the time of one large copy.
         flat = out.flatten(1)

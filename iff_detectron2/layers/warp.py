@@ -18,7 +18,7 @@ from .sampling import (
 
 
 def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Samples x at p + flow(p) with bilinear weights, zeros outside of the map (Eq. 1).
+    """Sample x at p + flow(p) with bilinear weights, zeros outside of the map (Eq. 1).
 
     Coordinates are cells and never leave them, so zero flow is the exact identity and a
     whole-cell flow an exact shift; a normalised sampling grid rounds and is neither. They are kept

@@ -90,7 +90,7 @@ class Aggregator(nn.Module, ABC):
         return False
 
     def encode(self, features: Tensor, images: Tensor) -> Codes:
-        """Maps what is known of single frames to what fusing them needs.
+        """Map what is known of single frames to what fusing them needs.
 
         Args:
             features: feature maps, [N, C, H, W].
@@ -127,7 +127,7 @@ class Aggregator(nn.Module, ABC):
         return Aggregation(feature, losses, alignment.flow)
 
     def fused_frames(self, key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
-        """Returns the fused frames [T, C, H, W] and their weights [T, 1, H, W], which sum to 1.
+        """Return the fused frames [T, C, H, W] and their weights [T, 1, H, W], which sum to 1.
 
         With the key frame, which then stands first, 1 + T of both.
         """
@@ -190,7 +190,7 @@ def _parts(codes: Codes) -> Mapping[str, Any]:
 
 
 def build_aggregator(cfg, input_shape: ShapeSpec, *, carried_flow: bool = False) -> Aggregator:
-    """Builds the aggregator that MODEL.IFF.AGGREGATOR names."""
+    """Build the aggregator that MODEL.IFF.AGGREGATOR names."""
     build = AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)
     aggregator = build(cfg, input_shape, carried_flow=carried_flow)
     aggregator.fuse_key_frame_in_training = cfg.MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING
@@ -233,7 +233,7 @@ class Embedding(nn.Sequential):
 
 
 def similarity(embeddings: Tensor, key: Tensor) -> Tensor:
-    """Compares frames with the key frame by the cosine of their embeddings (FGFA).
+    """Compare frames with the key frame by the cosine of their embeddings (FGFA).
 
     Args:
         embeddings: of the frames, [T, E, H, W].

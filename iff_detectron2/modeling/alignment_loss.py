@@ -35,7 +35,7 @@ class AlignmentLoss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, key: Tensor, refs: Tensor, flow: Tensor) -> Tensor:
-        """Computes the weighted loss, a scalar.
+        """Compute the weighted loss, a scalar.
 
         Args:
             key: features of the key frame, [1, C, H, W].
@@ -45,7 +45,7 @@ class AlignmentLoss(nn.Module, ABC):
 
 
 def build_alignment_loss(cfg) -> AlignmentLoss | None:
-    """Builds the loss that MODEL.IFF.TRL.NAME names, or None where MODEL.IFF.TRL is disabled."""
+    """Build the loss that MODEL.IFF.TRL.NAME names, or None where MODEL.IFF.TRL is disabled."""
     trl = cfg.MODEL.IFF.TRL
     return ALIGNMENT_LOSS_REGISTRY.get(trl.NAME)(cfg) if trl.ENABLED else None
 

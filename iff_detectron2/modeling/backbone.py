@@ -56,7 +56,7 @@ class DeformableBottleneckBlock(BottleneckBlock):
         nn.init.constant_(self.conv2_offset.bias, 0)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, C, H, W] to [N, C', H / stride, W / stride]."""
+        """Map [N, C, H, W] to [N, C', H / stride, W / stride]."""
         out = F.relu_(self.conv1(x))
         out = F.relu_(self.conv2(out, self.conv2_offset(out)))
         out = self.conv3(out)
@@ -83,7 +83,7 @@ class ReducedResNet(ResNet):
         self._out_feature_strides["reduction"] = self._out_feature_strides["res5"]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps images [N, 3, H, W] to {"reduction": [N, C, ceil(H / stride), ceil(W / stride)]}."""
+        """Map images [N, 3, H, W] to {"reduction": [N, C, ceil(H / stride), ceil(W / stride)]}."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
@@ -107,7 +107,7 @@ def _make_stage(
 
 @BACKBONE_REGISTRY.register()
 def build_dilated_resnet_backbone(cfg, input_shape: ShapeSpec) -> ReducedResNet:
-    """Builds a bottleneck ResNet of which the stages beyond OUTPUT_STRIDE are dilated.
+    """Build a bottleneck ResNet of which the stages beyond OUTPUT_STRIDE are dilated.
 
     Depth, widths, normalisation and frozen stages are those of MODEL.RESNETS and
     MODEL.BACKBONE.FREEZE_AT; the rest is under MODEL.DILATED_RESNET.

@@ -35,7 +35,7 @@ class FlowEstimator(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, features: Tensor, images: Tensor) -> Tensor:
-        """Maps single frames to what pairs of them need.
+        """Map single frames to what pairs of them need.
 
         Args:
             features: feature maps, [N, C, H, W].
@@ -77,7 +77,7 @@ class FlowEstimator(nn.Module, ABC):
 
 
 def build_flow_estimator(cfg, input_shape: ShapeSpec) -> FlowEstimator:
-    """Builds the flow estimator that MODEL.IFF.FLOW names, frozen if it says so."""
+    """Build the flow estimator that MODEL.IFF.FLOW names, frozen if it says so."""
     flow = cfg.MODEL.IFF.FLOW
     estimator = FLOW_ESTIMATOR_REGISTRY.get(flow.NAME)(cfg, input_shape)
     return estimator.requires_grad_(not flow.FREEZE)
@@ -99,7 +99,7 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, relu: bool = Tr
 
 
 def _flow_conv(in_channels: int) -> Conv2d:
-    """The last layer, 3x3 to 2 channels, at zero: training starts from "no motion"."""
+    """Return the last layer, 3x3 to 2 channels, at zero: training starts from "no motion"."""
     conv = Conv2d(in_channels, 2, 3, padding=1)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
@@ -140,7 +140,7 @@ class EmbeddedBlock(nn.Module):
         self.right = _conv(in_channels, channels, 1, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, C, H, W] to [N, channels, H, W]."""
+        """Map [N, C, H, W] to [N, channels, H, W]."""
         return F.relu(self.left2(self.left1(x)) + self.right(x))
 
 

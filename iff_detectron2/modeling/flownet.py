@@ -147,7 +147,7 @@ class FlowNetS(FlowEstimator):
         return flow
 
     def _decode(self, x: Tensor) -> Tensor:
-        """Maps pairs of images [T, 6, h, w] to the maps that the last flow is read from."""
+        """Map pairs of images [T, 6, h, w] to the maps that the last flow is read from."""
         conv2 = _relu(self.conv2(_relu(self.conv1(x))))
         conv3 = _relu(self.conv3_1(_relu(self.conv3(conv2))))
         conv4 = _relu(self.conv4_1(_relu(self.conv4(conv3))))

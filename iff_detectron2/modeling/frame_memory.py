@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 def build_frame_memory(cfg) -> FrameMemory:
-    """Builds the memory of a stream as TEST.VIDEO.MEMORY_DTYPE and MEMORY_DEVICE say.
+    """Build the memory of a stream as TEST.VIDEO.MEMORY_DTYPE and MEMORY_DEVICE say.
 
     Raises:
         ValueError: for an unknown type or device.
@@ -101,7 +101,7 @@ class FrameMemory:
         return type(self)(self.dtype, self.device)
 
     def start(self, video_id: str, image_size: tuple[int, int]) -> None:
-        """Makes the memory that of `video_id`, forgetting any other video.
+        """Make the memory that of `video_id`, forgetting any other video.
 
         Raises:
             ValueError: if the size of the frames changes inside the video.
@@ -116,7 +116,7 @@ class FrameMemory:
         self.video_id, self.image_size = video_id, image_size
 
     def add(self, frame_index: int, codes: FrameCodes) -> None:
-        """Keeps the codes (batch of 1) of a frame."""
+        """Keep the codes (batch of 1) of a frame."""
         for level, level_codes in codes.items():
             for name, x in level_codes.items():
                 self._origin[level, name] = (x.dtype, x.device)
@@ -133,7 +133,7 @@ class FrameMemory:
         levels = (level for frame in self._frames.values() for level in frame.values())
         return sum(x.numel() * x.element_size() for level in levels for x in level.values())
 
-    def neighbours(self, frame_indices: Sequence[int], level: str) -> StackedCodes:
+    def refs(self, frame_indices: Sequence[int], level: str) -> StackedCodes:
         """Codes of frames on one feature map, stacked only when they are asked for.
 
         Raises:

@@ -46,7 +46,7 @@ class RFCNRPNHead(nn.Module):
         return {"in_channels": input_shape[0].channels, "num_anchors": num_anchors[0]}
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Maps each [N, C, H, W] to objectness [N, A, H, W] and deltas [N, 4 A, H, W]."""
+        """Map each [N, C, H, W] to objectness [N, A, H, W] and deltas [N, 4 A, H, W]."""
         halves = [x[:, : self.channels] for x in features]
         return [self.objectness_logits(x) for x in halves], [self.anchor_deltas(x) for x in halves]
 
@@ -205,7 +205,7 @@ class RFCNROIHeads(ROIHeads):
     def mine_hard_examples(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[tuple[Tensor, Tensor], list[Instances]]:
-        """Keeps in each image the regions with the largest loss (OHEM, as in R-FCN and FGFA)."""
+        """Keep in each image the regions with the largest loss (OHEM, as in R-FCN and FGFA)."""
         if not self.ohem_topk:
             return predictions, proposals
         counts = [len(p) for p in proposals]

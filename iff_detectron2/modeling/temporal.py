@@ -183,7 +183,7 @@ class TemporalAggregation(nn.Module):
             self.last = []
 
     def observe(self, sample: dict, features: dict[str, Tensor], images: Tensor) -> None:
-        """Keeps a frame of the stream for key frames to come.
+        """Keep a frame of the stream for key frames to come.
 
         Args:
             sample: as for `plan`, of a frame in order.
@@ -230,7 +230,7 @@ class TemporalAggregation(nn.Module):
     def _stream(
         self, sample: dict, frames: dict[int, Tensor]
     ) -> tuple[FusionRequest, dict[int, Tensor]]:
-        """The request for the next frame of a stream, and those of its frames not yet seen."""
+        """Plan the next frame of a stream: its request, and those of its frames not yet seen."""
         t, length = sample["frame_index"], sample["video_length"]
         self.memory.start(sample["video_id"], tuple(sample["image"].shape[-2:]))
         refs = self.window.frames(t, length)
@@ -248,7 +248,7 @@ class TemporalAggregation(nn.Module):
     def fuse(
         self, module: nn.Module, args: tuple, features: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Maps the backbone's features of the planned images to those of the key frames.
+        """Map the backbone's features of the planned images to those of the key frames.
 
         This is a forward hook of the backbone; without a plan the features pass as they are.
         """
@@ -326,14 +326,14 @@ class TemporalAggregation(nn.Module):
             part = slice(start, start + size)
             frames = request.refs[part]
             refs = (
-                request.memory.neighbours(frames, level)
+                request.memory.refs(frames, level)
                 if frames
                 else {name: x[:0] for name, x in key.items()}
             )
             yield refs, [f - request.key for f in frames], None if flow is None else flow[part]
 
     def pop_losses(self) -> dict[str, Tensor]:
-        """Returns the losses of the last batch, mean over key frames and feature maps."""
+        """Return the losses of the last batch, mean over key frames and feature maps."""
         losses: dict[str, list[Tensor]] = {}
         for fusion in self.last:
             for aggregation in fusion.levels.values():
@@ -343,7 +343,7 @@ class TemporalAggregation(nn.Module):
         return {name: torch.stack(values).mean() for name, values in losses.items()}
 
     def _log_alignment(self) -> None:
-        """Notes how far the flow reaches, the first thing to look at when alignment fails."""
+        """Note how far the flow reaches, the first thing to look at when alignment fails."""
         storage = get_event_storage()
         if (storage.iter + 1) % LOG_PERIOD:
             return

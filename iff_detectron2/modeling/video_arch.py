@@ -41,7 +41,7 @@ class VideoMixin:
         return ret
 
     def attach(self, temporal: TemporalAggregation, *, freeze_detector: bool = False) -> None:
-        """Puts `temporal` behind the backbone; called once, at the end of the constructor.
+        """Put `temporal` behind the backbone; called once, at the end of the constructor.
 
         Args:
             temporal: the temporal part.
@@ -85,14 +85,14 @@ class VideoMixin:
         return ImageList(tensor, sizes)
 
     def forward(self, batched_inputs: list[dict]):
-        """Returns the plain detector's output for the key frames, in training with `loss_trl`."""
+        """Return the plain detector's output for the key frames, in training with `loss_trl`."""
         output = super().forward(batched_inputs)  # type: ignore[misc]
         if self.training:  # type: ignore[attr-defined]
             output.update(self.temporal.pop_losses())
         return output
 
     def observe(self, sample: dict) -> None:
-        """Encodes a frame of a stream and keeps it, ahead of its turn as key frame.
+        """Encode a frame of a stream and keep it, ahead of its turn as key frame.
 
         Args:
             sample: `image`, `video_id`, `frame_index` and `video_length`, as for `forward`.
@@ -102,7 +102,7 @@ class VideoMixin:
         self.temporal.observe(sample, self.backbone(images), images)  # type: ignore[attr-defined]
 
     def _normalise(self, image: Tensor) -> Tensor:
-        """A batch of one image, [1, 3, H, W], as the backbone gets it."""
+        """Return a batch of one image, [1, 3, H, W], as the backbone gets it."""
         return super().preprocess_image([{"image": image}]).tensor  # type: ignore[misc]
 
     def reset(self) -> None:
@@ -151,7 +151,7 @@ _NEEDS = {VideoMixin: ["backbone"], InlineVideoMixin: ["backbone", "pixel_mean",
 
 
 def make_video_arch(base: type[nn.Module], name: str = "") -> type[nn.Module]:
-    """Makes a video meta-architecture of a plain one and registers it.
+    """Make a video meta-architecture of a plain one and register it.
 
     Args:
         base: a meta-architecture whose `forward` passes the images once through `self.backbone`.

@@ -35,7 +35,7 @@ class Source:
     unit: str = "detection"
 
     def error(self, number: int, problem: str, image_id: Any = None) -> ValueError:
-        """An error that says where a detection is and what is wrong with it."""
+        """Return an error that says where a detection is and what is wrong with it."""
         frame = "" if image_id is None else f", image_id {image_id!r}"
         return ValueError(f"{self.name}, {self.unit} {number}{frame}: {problem}.")
 
@@ -65,7 +65,7 @@ class PredictionBatch:
     sizes: np.ndarray | None = None
 
     def error(self, row: int, problem: str) -> ValueError:
-        """An error that says where the detection is and what is wrong with it."""
+        """Return an error that says where the detection is and what is wrong with it."""
         return self.source.error(self.first + row, problem, self.image_ids[row])
 
 
@@ -126,7 +126,7 @@ def _video(source: Source, number: int, entry: dict[str, Any]) -> tuple[str, int
 def _numbers(
     source: Source, first: int, part: Sequence[dict[str, Any]], key: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """The values of a key as float64, [N, *shape]."""
+    """Return the values of a key as float64, [N, *shape]."""
 
     def convert(entries: Sequence[dict[str, Any]]) -> np.ndarray | None:
         try:
@@ -184,7 +184,7 @@ def _text_batches(path: Path) -> Iterator[PredictionBatch]:
 
 
 def _table(source: Source, first: int, lines: Sequence[str]) -> np.ndarray:
-    """The numbers of the lines, [N, 7]."""
+    """Return the numbers of the lines, [N, 7]."""
 
     def read(some: Sequence[str]) -> np.ndarray | None:
         if not some[-1].endswith("\n") or any(line.isspace() for line in some):
@@ -206,7 +206,7 @@ def _table(source: Source, first: int, lines: Sequence[str]) -> np.ndarray:
 
 
 def _checked(batch: PredictionBatch) -> PredictionBatch:
-    """The batch, if all its detections can be scored; categories are the dataset's affair."""
+    """Return the batch if all its detections can be scored; categories are the dataset's affair."""
     bad = find_bad_detection(batch.boxes, batch.scores, np.zeros(len(batch.scores), int), 1)
     if bad is not None:
         raise batch.error(*bad)

@@ -94,7 +94,7 @@ class _Reader:
         return value
 
     def _next_character(self) -> str:
-        """The next character that is not white space, left in place; '' at the end."""
+        """Return the next character that is not white space, left in place; '' at the end."""
         while True:
             text, position = self._text, self._position
             while position < len(text) and text[position] in " \t\r\n":

@@ -204,7 +204,7 @@ class _FrameRows:
         self._row_of_image = {frame["image_id"]: row for row, frame in enumerate(frames)}
 
     def row(self, batch: PredictionBatch, detection: int) -> int:
-        """The frame row; an error if the dataset has no such frame or knows it as another."""
+        """Find the frame row; raise if the dataset has no such frame or knows it as another."""
         image_id = batch.image_ids[detection]
         row = self._row_of_image.get(image_id)
         if row is None:
@@ -261,7 +261,7 @@ def _runs(ids: Sequence[Any]) -> Iterator[slice]:
 
 
 def _joined(one: SavedFrame, two: SavedFrame) -> SavedFrame:
-    """A frame whose detections lie in two batches."""
+    """Return a frame whose detections lie in two batches."""
     names = ("boxes", "scores", "category_ids")
     parts = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in names}
     return replace(one, **parts)

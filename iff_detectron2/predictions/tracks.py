@@ -95,7 +95,7 @@ class VideoTracks:
         return cls(video_id, indices, track_ids, boxes, scores, classes, class_names)
 
     def with_score(self, least: float) -> VideoTracks:
-        """The tracks whose mean score is at least `least`, whole."""
+        """Return the tracks whose mean score is at least `least`, whole."""
         _, track_of_row, lengths = np.unique(
             self.track_ids, return_inverse=True, return_counts=True
         )

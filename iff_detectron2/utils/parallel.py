@@ -21,7 +21,8 @@ _PROGRESS_FROM = 2000
 
 
 def usable_cores() -> int:
-    """Number of cores; containers and job schedulers often grant fewer than the machine has."""
+    """Return the number of cores; containers and job schedulers often grant fewer than the machine
+    has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -88,7 +88,7 @@ class VideoFrameCache:
         self._bytes = 0
 
     def open(self, path: str) -> VideoFile:
-        """The video file, opened unless it is.
+        """Return the video file, opened unless it is.
 
         Raises:
             ValueError: the name does not end like a video file's.
@@ -110,7 +110,7 @@ class VideoFrameCache:
         return self._files[path]
 
     def read(self, path: str, number: int) -> np.ndarray:
-        """A frame, uint8 BGR [H, W, 3], the caller's own.
+        """Return a frame, uint8 BGR [H, W, 3], the caller's own.
 
         Raises:
             FileNotFoundError: the video is missing.
@@ -139,7 +139,7 @@ _CACHE = VideoFrameCache()
 
 
 def video_length(path: str) -> int:
-    """Number of frames of a video file; its packets are read, one frame is decoded.
+    """Return the number of frames of a video file; its packets are read, one frame is decoded.
 
     Raises:
         FileNotFoundError, OSError, ValueError: the file is missing or no video.

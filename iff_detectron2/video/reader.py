@@ -31,7 +31,7 @@ class FrameTable:
     keys: array[int]
 
     def find(self, time: int) -> int | None:
-        """Number of the frame of a time, in a file that can be sought in."""
+        """Return the number of the frame of a time, in a file that can be sought in."""
         frame = bisect_left(self.times, time)
         return frame if frame < len(self.times) and self.times[frame] == time else None
 
@@ -138,7 +138,7 @@ class VideoFile:
         return round((capture or self._capture).get(cv2.CAP_PROP_POS_MSEC) * 1000)
 
     def _scan_packets(self) -> FrameTable:
-        """Times of all frames and which are key frames, without decoding."""
+        """Return times of all frames and which are key frames, without decoding."""
         packets = self._open(raw=True)
         found = []
         while packets.grab():

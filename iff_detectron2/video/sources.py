@@ -54,18 +54,20 @@ class FrameSource(ABC):
 
     @abstractmethod
     def read(self, start: int = 0) -> Frames:
-        """Yields the frames from number `start` on, uint8 BGR [H, W, 3]."""
+        """Yield the frames from number `start` on, uint8 BGR [H, W, 3]."""
 
     @abstractmethod
     def identity(self) -> dict[str, object]:
-        """What tells this source from another: equal for the same unchanged file or folder."""
+        """Return what tells this source from another: equal for the same unchanged file or
+        folder."""
 
 
 class FolderSource(FrameSource):
     """The images of a folder in natural order: `2.png` before `10.png`."""
 
     def __init__(self, folder: Path, fps: float = 25.0) -> None:
-        """
+        """List the images.
+
         Raises:
             ValueError: if there is no image in the folder.
         """
@@ -109,7 +111,8 @@ class FileSource(FrameSource):
     """A video file of any container and codec that OpenCV reads."""
 
     def __init__(self, path: Path) -> None:
-        """
+        """Open the file once, to see that it can be.
+
         Raises:
             ValueError: if the file cannot be opened as a video.
         """
@@ -153,7 +156,7 @@ class FileSource(FrameSource):
             )
 
     def _next(self, capture: cv2.VideoCapture, number: int) -> list[np.ndarray | BadFrame] | None:
-        """The next frame, after those before it that cannot be decoded; None at the end."""
+        """Return the next frame, after those before it that cannot be decoded; None at the end."""
         bad: list[np.ndarray | BadFrame] = []
         while True:
             arrived, frame = capture.read()
@@ -200,13 +203,13 @@ class CameraSource(FrameSource):
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """A sorting key that takes runs of digits as numbers."""
+    """Return a sorting key that takes runs of digits as numbers."""
     parts = re.findall(r"\d+|\D+", name)
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts], name
 
 
 def open_source(what: str, fps: float | None = None) -> FrameSource:
-    """Opens a video file, a folder of images, or the camera of that number.
+    """Open a video file, a folder of images, or the camera of that number.
 
     Args:
         what: a path; a number that is no path is a camera's.
@@ -238,7 +241,7 @@ def open_source(what: str, fps: float | None = None) -> FrameSource:
 def bridged(
     frames: Iterator[np.ndarray | BadFrame],
 ) -> Iterator[tuple[np.ndarray, str | None]]:
-    """Puts the last good frame where one could not be decoded, the first good one at the start.
+    """Put the last good frame where one could not be decoded, the first good one at the start.
 
     Yields:
         The frame, and None or the reason why it stands in for another.

@@ -17,7 +17,7 @@ _DARK: Color = (35, 35, 35)
 
 
 def class_color(label: int) -> Color:
-    """The colour of a class, BGR; the same in every picture, neighbours far apart in hue."""
+    """Return the colour of a class, BGR; the same in every picture, neighbours far apart in hue."""
     # The golden ratio spreads any number of hues without clusters.
     hue = (0.02 + label * 0.6180339887) % 1.0
     saturation, value = [(0.85, 1.0), (0.6, 1.0), (0.95, 0.8)][label % 3]

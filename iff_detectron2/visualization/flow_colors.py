@@ -14,7 +14,7 @@ _STEPS = {"RY": 15, "YG": 6, "GC": 4, "CB": 11, "BM": 13, "MR": 6}
 
 @lru_cache(maxsize=1)
 def color_wheel() -> np.ndarray:
-    """The 55 colours of the wheel, RGB, uint8 [55, 3], from red over green and blue back to red.
+    """Return 55 colours of the wheel, RGB, uint8 [55, 3], from red over green and blue back to red.
 
     On each arc one channel stays at 255, one at 0, and one runs between them in equal steps,
     upwards where a colour is added (RY, GC, BM) and downwards where one is taken away.
@@ -88,7 +88,7 @@ def flow_to_color(flow: np.ndarray, max_magnitude: float | None = None) -> np.nd
 
 
 def color_wheel_legend(size: int) -> np.ndarray:
-    """The wheel as a disc: a point of it has the colour of the flow from the centre to there.
+    """Draw the wheel as a disc: a point of it has the colour of the flow from the centre to there.
 
     Args:
         size: width and height in pixels, at least 8.

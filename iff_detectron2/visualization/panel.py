@@ -93,7 +93,7 @@ class AlignmentRow:
         return self.map_extent or (float(height), float(width))
 
     def flow_in_pixels(self) -> np.ndarray:
-        """The flow [2, h, w] in pixels of the frame."""
+        """Return the flow [2, h, w] in pixels of the frame."""
         flow = np.asarray(self.flow, dtype=np.float32)
         height, width = self.extent
         return flow * np.array(

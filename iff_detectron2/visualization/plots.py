@@ -64,7 +64,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def metric_series(records: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations and values of one metric, where it was written; both float64 [N]."""
+    """Return iterations and values of one metric, where it was written; both float64 [N]."""
     points = {}
     for record in records:
         if key not in record:
@@ -90,7 +90,7 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def training_figure(records: list[dict[str, Any]], title: str = "Training") -> Figure:
-    """The figure of `plot_training_curves`, not yet saved."""
+    """Return the figure of `plot_training_curves`, not yet saved."""
     names = sorted({key for record in records for key in record})
     losses = [name for name in names if name == "total_loss" or name.startswith("loss")]
     if not losses:
@@ -147,7 +147,7 @@ def plot_training_curves(
 def metric_bars_figure(
     runs: Mapping[str, Mapping[str, float]], title: str = "mAP50 by speed of the objects"
 ) -> Figure:
-    """The figure of `plot_metric_bars`, not yet saved."""
+    """Return the figure of `plot_metric_bars`, not yet saved."""
     if not runs:
         raise ValueError("there is no run to draw; give at least one name with its metrics")
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
@@ -222,7 +222,7 @@ def _plot_losses(axes: Axes, records: list[dict[str, Any]], losses: list[str]) -
 
 
 def tidy(axes: Axes, grid_axis: Literal["both", "x", "y"] = "both") -> None:
-    """The look of all plots: a faint grid behind, no frame above and to the right."""
+    """Return the look of all plots: a faint grid behind, no frame above and to the right."""
     axes.grid(axis=grid_axis, alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

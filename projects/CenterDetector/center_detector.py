@@ -19,7 +19,7 @@ from iff_detectron2.modeling import make_video_arch
 
 
 def add_center_config(cfg: CfgNode) -> None:
-    """Adds the keys of this detector to a Detectron2 config, in place."""
+    """Add the keys of this detector to a Detectron2 config, in place."""
     cfg.MODEL.CENTER = CfgNode()
     # The feature map of the backbone to detect on.
     cfg.MODEL.CENTER.IN_FEATURE = "p3"
@@ -94,7 +94,7 @@ class CenterDetector(nn.Module):
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
     def forward(self, batched_inputs: list[dict]):
-        """Returns losses in training, else `[{"instances": Instances}, ...]`, as in Detectron2."""
+        """Return losses in training, else `[{"instances": Instances}, ...]`, as in Detectron2."""
         images = self.preprocess_image(batched_inputs)
         features = self.tower(self.backbone(images.tensor)[self.in_feature])
         logits, sides = self.centers(features), self.sides(features).exp() * self.stride
@@ -163,7 +163,7 @@ class CenterDetector(nn.Module):
         }
 
     def detect(self, logits: Tensor, sides: Tensor, size: tuple[int, int]) -> Instances:
-        """Turns the peaks of one image into boxes inside of `size` (height, width)."""
+        """Turn the peaks of one image into boxes inside of `size` (height, width)."""
         peaks = F.max_pool2d(logits[None], 3, stride=1, padding=1)[0]
         scores = torch.where(logits == peaks, logits.sigmoid(), torch.zeros_like(logits))
         labels, rows, columns = (scores > self.score_thresh).nonzero(as_tuple=True)

@@ -13,7 +13,7 @@ from iff_detectron2.data.video_index import VideoIndex
 
 
 def _load(split: str) -> tuple[DatasetDicts, VideoIndex]:
-    """The frames of MovingShapes, with the outline of each object as its `segmentation`."""
+    """Return the frames of MovingShapes, with the outline of each object as its `segmentation`."""
     outlines = moving_shapes_outlines(datasets_root() / "moving_shapes", split)
     name = f"moving_shapes_{split}"
     dicts = DatasetCatalog.get(name)
@@ -27,7 +27,7 @@ def _load(split: str) -> tuple[DatasetDicts, VideoIndex]:
 
 
 def register_outlined_shapes() -> None:
-    """Registers both splits; nothing is read before it is used."""
+    """Register both splits; nothing is read before it is used."""
     for split in ("train", "val"):
         register_video_dataset(
             f"moving_shapes_masks_{split}",

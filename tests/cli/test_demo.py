@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """What the demo draws after two iterations on a small set."""
+    """Return what the demo draws after two iterations on a small set."""
     folder = tmp_path_factory.mktemp("demo")
     root = folder / "shapes"
     generate_moving_shapes(

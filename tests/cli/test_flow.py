@@ -32,7 +32,7 @@ def test_panel_errors_and_self_check(folder, capsys):
     assert rows_of_3 > 2 * cv2.imread(str(output)).shape[0]
 
 
-def test_the_first_frame_of_a_causal_window_has_no_neighbour(folder, capsys):
+def test_the_first_frame_of_a_causal_window_has_no_ref(folder, capsys):
     code, _ = run(folder, "--frame", 0, opts=("TEST.VIDEO.CAUSAL", True))
     assert code == 2
     assert "has no neighbour" in capsys.readouterr().err

@@ -13,7 +13,7 @@ LISTS = ("VID_train_15frames", "VID_val_videos", "DET_train_30classes")
 
 @pytest.fixture
 def bare_tree(tiny_vid):
-    """A tree with videos of train and val and stills, and no lists."""
+    """Return a tree with videos of train and val and stills, and no lists."""
     root = tiny_vid(lengths=(5, 30), stills=2)
     for name in ("Data", "Annotations"):
         folder = root / name / "VID"

@@ -6,17 +6,16 @@ import csv
 import json
 
 import pytest
+from postprocessing.random_videos import random_video, to_arrays
 
 from iff_detectron2.cli.main import main
 from iff_detectron2.postprocessing import SeqNMSOptions, seq_nms_arrays
-
-from ..postprocessing.random_videos import random_video, to_arrays
 
 VIDEOS = {"train/video_0": 6, "train/video_1": 5, "train/video_2": 6}
 
 
 def make_results():
-    """Saved predictions of three random videos, categories 1 and 2, in order of frame."""
+    """Return saved predictions of three random videos, categories 1 and 2, in order of frame."""
     results = []
     for number, (video_id, length) in enumerate(VIDEOS.items()):
         detections = random_video(number, num_frames=length, num_tracks=6, levels=0)
@@ -37,7 +36,8 @@ def make_results():
 
 @pytest.fixture
 def run(tmp_path):
-    """A runner of the verb on `make_results()` or other results; output is `tmp_path/out.json`."""
+    """Return a runner of the verb on `make_results()` or other results; output is
+    `tmp_path/out.json`."""
 
     def call(*arguments, results=None):
         path = tmp_path / "predictions.json"

@@ -12,7 +12,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from iff_detectron2.data import VIDDatasetMapper, listed_frames, register_imagenet_vid
-from iff_detectron2.data.dataset_mapper import draw_neighbours, new_window_frames
+from iff_detectron2.data.dataset_mapper import draw_refs, new_window_frames
 from iff_detectron2.structures import TemporalWindow
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
@@ -22,7 +22,7 @@ JPEG_TOLERANCE = 2
 
 @pytest.fixture
 def make_mapper(tiny_vid):
-    """A tiny dataset's dicts and a mapper for it."""
+    """Return a tiny dataset's dicts and a mapper for it."""
 
     def make(image_set: str = "VID_train_15frames", is_train: bool = True, **kwargs):
         register_imagenet_vid("tiny", tiny_vid.root, image_set)
@@ -116,7 +116,7 @@ def test_crowd_annotations_are_left_out(tiny_vid, make_mapper) -> None:
     assert len(mapper(dicts[0])["instances"]) == 0
 
 
-def test_still_is_its_own_neighbour(tiny_vid, make_mapper) -> None:
+def test_still_is_its_own_ref(tiny_vid, make_mapper) -> None:
     tiny_vid(stills=1)
     mapper, dicts = make_mapper("DET_train_30classes", num_refs=2)
     sample = mapper(dicts[0])
@@ -143,7 +143,7 @@ def test_one_frame_video(tiny_vid, make_mapper) -> None:
     assert all(torch.equal(ref, sample["image"]) for ref in sample["ref_images"])
 
 
-def test_without_neighbours(tiny_vid, make_mapper) -> None:
+def test_without_refs(tiny_vid, make_mapper) -> None:
     tiny_vid(lengths=(3,))
     mapper, dicts = make_mapper(num_refs=0)
     assert mapper(dicts[1])["ref_images"] == []
@@ -200,16 +200,16 @@ def test_streaming_by_hand() -> None:
 
 def test_draws_cover_the_range_evenly_without_the_key_frame() -> None:
     np.random.seed(1)  # noqa: NPY002
-    counts = Counter(frame for _ in range(4000) for frame in draw_neighbours(12, 100, 2, 10))
+    counts = Counter(frame for _ in range(4000) for frame in draw_refs(12, 100, 2, 10))
     assert set(counts) == set(range(2, 23)) - {12}
     assert min(counts.values()) > 300  # 400 expected
-    counts = Counter(frame for _ in range(500) for frame in draw_neighbours(1, 4, 2, 10))
+    counts = Counter(frame for _ in range(500) for frame in draw_refs(1, 4, 2, 10))
     assert set(counts) == {0, 2, 3}
 
 
 @pytest.mark.parametrize(("length", "num_refs", "distinct"), [(3, 2, 2), (3, 4, 2), (2, 3, 1)])
 def test_draws_without_replacement_where_possible(length, num_refs, distinct) -> None:
-    drawn = [draw_neighbours(1, length, num_refs, 10) for _ in range(200)]
+    drawn = [draw_refs(1, length, num_refs, 10) for _ in range(200)]
     assert all(len(d) == num_refs and 1 not in d for d in drawn)
     assert max(len(set(d)) for d in drawn) == distinct
     if num_refs <= length - 1:
@@ -220,7 +220,7 @@ def test_draws_repeat_with_the_seed() -> None:
     draws = []
     for _ in range(2):
         np.random.seed(5)  # noqa: NPY002
-        draws.append([draw_neighbours(50, 100, 2, 10) for _ in range(20)])
+        draws.append([draw_refs(50, 100, 2, 10) for _ in range(20)])
     assert draws[0] == draws[1]
 
 

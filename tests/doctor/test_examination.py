@@ -35,7 +35,7 @@ def problems(report: Report) -> dict[str, list[str]]:
 
 @pytest.fixture
 def tree(tiny_vid):
-    """A tree in order: two videos and its dataset."""
+    """Return a tree in order: two videos and its dataset."""
 
     def make(image_set: str = "VID_val_videos", **options) -> Path:
         root = tiny_vid(**{"lengths": (5, 3), **options})
@@ -105,7 +105,7 @@ def test_truncated_jpeg(tree, decode: bool) -> None:
     assert "truncated" in found.examples[0]
 
 
-def test_damage_inside_of_a_neighbour_needs_decoding(tree) -> None:
+def test_damage_inside_of_a_ref_needs_decoding(tree) -> None:
     root = tree(image_set="VID_train_15frames", every=2)
     (root / "Data" / f"{FRAME.format(1)}.JPEG").write_bytes(b"no image")
     assert examine("tiny").exit_code() == 0

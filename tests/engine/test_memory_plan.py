@@ -22,7 +22,7 @@ def predictor_of(model, *opts):
 
 @pytest.fixture
 def all_at_once(monkeypatch):
-    """The flow of all neighbours is estimated at once, as it is on a GPU."""
+    """Return the flow of all neighbours is estimated at once, as it is on a GPU."""
     monkeypatch.setattr(FlowEstimator, "cpu_batch", 1000)
 
 
@@ -65,7 +65,7 @@ def test_working_memory_counts_what_stands_side_by_side(model):
     assert (16 + 81) * cells <= grown <= (16 + 81 + 4 * 8 + 2) * cells
 
 
-def test_on_the_cpu_more_neighbours_take_no_more_working_memory(model):
+def test_on_the_cpu_more_refs_take_no_more_working_memory(model):
     few, many = (
         predictor_of(model, "TEST.VIDEO.NUM_REFS", count).plan(96, 128) for count in (20, 40)
     )

@@ -53,7 +53,7 @@ def dataset(clean_catalogs):
 
 
 def predict(record):
-    """The dog with a weak score in some frames, and clutter that is stronger there."""
+    """Return the dog with a weak score in some frames, and clutter that is stronger there."""
     x = 10 + 3 * record["frame_index"]
     score = 0.9 if record["frame_index"] % 2 else 0.2
     clutter = 100 + 40 * (record["frame_index"] % 3) - 5 * int(record["video_id"][1])

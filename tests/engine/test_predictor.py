@@ -42,7 +42,7 @@ def predictor_of(model, *opts):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A dataset of videos of all lengths on disk, and the same frames in memory."""
+    """Return a dataset of videos of all lengths on disk, and the same frames in memory."""
     folder = tmp_path_factory.mktemp("videos")
     frames = {f"v{n}": make_frames(n, seed=n) for n in LENGTHS}
     files = {

@@ -16,14 +16,15 @@ from iff_detectron2.inference.alignment import (
 
 
 def moving_scene(shift):
-    """A scene of 20x28 cells of 8 pixels, seen at (2, 2) and then `shift` cells further right."""
+    """Return a scene of 20x28 cells of 8 pixels, seen at (2, 2) and then `shift` cells further
+    right."""
     scene = np.random.default_rng(0).integers(0, 256, (20, 28, 3), dtype=np.uint8)
     pixels = scene.repeat(8, axis=0).repeat(8, axis=1)
     return [pixels[16:112, x : x + 128] for x in (16, 16 + 8 * shift)]
 
 
 def known_alignment(flow_x):
-    """The alignment of the second view to the first by a flow of whole cells."""
+    """Return the alignment of the second view to the first by a flow of whole cells."""
     key, ref = (torch.from_numpy(f.transpose(2, 0, 1).copy()) for f in moving_scene(2))
     codes = [{"feature": x[None, :, 4::8, 4::8].float()} for x in (key, ref)]
     flow = torch.zeros(1, 2, 12, 16)

@@ -20,7 +20,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A folder of 14 frames, of which frames 0, 5 and 6 cannot be decoded."""
+    """Return a folder of 14 frames, of which frames 0, 5 and 6 cannot be decoded."""
     folder = tmp_path_factory.mktemp("clip")
     paths = write_frames(folder, make_frames(14))
     for t in (0, 5, 6):
@@ -40,7 +40,7 @@ def run(model, source, output, *opts, said=None, stop=lambda: False, **options):
 
 
 def after(count):
-    """A wish to stop that is there from the `count`-th time that it is asked for."""
+    """Return a wish to stop that is there from the `count`-th time that it is asked for."""
     asked = itertools.count(1)
     return lambda: next(asked) >= count
 

@@ -37,7 +37,7 @@ SHAPES = [
 
 
 def poisoned(shape, dtype, memory_format=torch.contiguous_format):
-    """An output that shows every entry that a kernel leaves out."""
+    """Return an output that shows every entry that a kernel leaves out."""
     return torch.full(shape, float("nan"), dtype=dtype).contiguous(memory_format=memory_format)
 
 
@@ -116,7 +116,7 @@ def test_aggregation(count, channels, embedded, height, width, dtype, memory_for
     torch.testing.assert_close(out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
-def test_a_key_without_neighbours_is_its_own_result():
+def test_a_key_without_refs_is_its_own_result():
     features, embeddings = torch.randn(1, 4, 3, 5), torch.randn(1, 6, 3, 5)
     out = poisoned((1, 4, 3, 5), torch.float32)
     flow = torch.zeros(0, 2, 3, 5)
@@ -154,7 +154,7 @@ def test_either_switch_allows_tf32(switch):
     assert run.stdout.split() == ["tf32x3", "tf32"]
 
 
-def test_zero_flow_and_one_neighbour_is_the_identity():
+def test_zero_flow_and_one_ref_is_the_identity():
     features, embeddings = torch.randn(1, 4, 3, 5), torch.randn(1, 6, 3, 5)
     out = poisoned((1, 4, 3, 5), torch.float32)
     flow = torch.zeros(1, 2, 3, 5)

@@ -31,7 +31,7 @@ CHANNELS, RADIUS, STRIDE = 512, 5, 2  # the paper's sizes
 
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_cache(tmp_path_factory):
-    """A compiled kernel of an earlier run would hide that this one does not compile."""
+    """Return a compiled kernel of an earlier run would hide that this one does not compile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
         yield
@@ -57,7 +57,7 @@ def tool(name):
 
 
 def inspect(compiled, tmp_path):
-    """Returns registers, bytes of stack and the machine code of a compiled kernel."""
+    """Return registers, bytes of stack and the machine code of a compiled kernel."""
     path = tmp_path / "kernel.cubin"
     path.write_bytes(compiled.asm["cubin"])
     usage = subprocess.run(

@@ -139,7 +139,7 @@ def test_no_samples():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 40])
-def test_any_number_of_neighbours(count):
+def test_any_number_of_refs(count):
     x1, x2 = normal(1, 64, 20, 28).requires_grad_(), normal(count, 64, 20, 28).requires_grad_()
     exact = [x.detach().double().requires_grad_() for x in (x1, x2)]
     out, expected = local_correlation(x1, x2), local_correlation(*exact)

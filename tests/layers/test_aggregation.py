@@ -30,7 +30,7 @@ def cosine(a, b):
 
 
 def loop(features, embeddings, flow, key_embedding, key_features=None):
-    """The definition, location by location."""
+    """Return the definition, location by location."""
     features, embeddings, flow = features.double(), embeddings.double(), flow.double()
     key_embedding = key_embedding.double()
     count, _, height, width = features.shape
@@ -122,7 +122,7 @@ def test_static_clip_is_left_unchanged(function):
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
-def test_no_neighbour_returns_the_key(memory_format):
+def test_no_ref_returns_the_key(memory_format):
     _, _, _, key_embedding, key = make(dtype=torch.float32)
     none = torch.zeros(0, 5, 6, 7).contiguous(memory_format=memory_format)
     out = warp_and_aggregate(
@@ -133,7 +133,7 @@ def test_no_neighbour_returns_the_key(memory_format):
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [2, 0, 1], [0, 3]])
-def test_neighbours_in_parts(memory_format, sizes):
+def test_refs_in_parts(memory_format, sizes):
     features, embeddings, *rest = (x.contiguous(memory_format=memory_format) for x in make())
     whole = warp_and_aggregate(features, embeddings, *rest)
     parts = features.split(sizes), embeddings.split(sizes)
@@ -145,7 +145,7 @@ def test_neighbours_in_parts(memory_format, sizes):
     torch.testing.assert_close(with_gradient, whole, rtol=1e-12, atol=1e-12)
 
 
-def test_order_of_the_neighbours_does_not_matter():
+def test_order_of_the_refs_does_not_matter():
     features, embeddings, flow, key_embedding, key = make()
     order = torch.tensor([2, 0, 1])
     torch.testing.assert_close(

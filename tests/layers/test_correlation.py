@@ -227,7 +227,7 @@ def test_expanded_and_sliced_inputs():
     assert torch.equal(local_correlation(sliced, other, 2, 2), expected)
 
 
-def test_memory_format_follows_the_neighbour():
+def test_memory_format_follows_the_ref():
     x = torch.randn(2, 4, 5, 6)
     assert local_correlation(x, x, 2, 2).is_contiguous()
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()

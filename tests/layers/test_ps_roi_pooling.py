@@ -18,7 +18,7 @@ def c_round(value):
 
 
 def reference(x, rois, k, scale):
-    """The rule bin by bin and cell by cell; edges in exact fractions, sums in float64."""
+    """Return the rule bin by bin and cell by cell; edges in exact fractions, sums in float64."""
     x = x.double()
     channels, (height, width) = x.shape[1] // k**2, x.shape[2:]
     scale = Fraction(scale)

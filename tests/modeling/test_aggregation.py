@@ -46,7 +46,7 @@ def encode(module, features):
 
 
 def weights_of(scores, key):
-    """What the aggregator makes of frames with these embeddings, none of them moved."""
+    """Return what the aggregator makes of frames with these embeddings, none of them moved."""
     module = FlowGuidedAggregator(
         flow_estimator=ConstantFlow(0.0, 0.0), embedding=nn.Identity(), fuse_key_frame=False
     )
@@ -111,7 +111,7 @@ def test_testing_and_training_fuse_alike(key_too):
 
 
 @pytest.mark.parametrize("kind", ["flow", "average"])
-def test_without_neighbours_the_key_frame_passes(kind):
+def test_without_refs_the_key_frame_passes(kind):
     module = aggregator() if kind == "flow" else AverageAggregator()
     key = torch.randn(1, 3, 5, 7)
     torch.testing.assert_close(run(module, key, key[:0]).feature, key)

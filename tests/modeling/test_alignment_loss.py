@@ -53,7 +53,7 @@ def test_value_and_gradient_by_hand_in_float64():
     torch.testing.assert_close(variable.grad, scale * slope, rtol=1e-10, atol=1e-12)
 
 
-def test_is_the_mean_over_neighbours():
+def test_is_the_mean_over_refs():
     torch.manual_seed(0)
     key, refs = torch.randn(1, 3, 4, 5), torch.randn(3, 3, 4, 5)
     flow = torch.randn(3, 2, 4, 5)
@@ -147,7 +147,7 @@ def test_the_modules_learn_a_translation_from_the_loss_alone(kind):
     assert (inside - shift.view(2, 1, 1)).abs().median() < 0.1
 
 
-def test_no_neighbours_give_no_loss():
+def test_no_refs_give_no_loss():
     empty = torch.zeros(0, 3, 4, 5)
     loss = TransformationResidualLoss(weight=1.0)(torch.randn(1, 3, 4, 5), empty, empty[:, :2])
     assert loss.item() == 0

@@ -88,7 +88,8 @@ def test_gradient_reaches_what_the_key_says(grad_to_features):
 
 
 def moving_square(seed):
-    """A square that moves by (2, 1) over a still background: key, neighbour, flow, border cells."""
+    """Return a square that moves by (2, 1) over a still background: key, neighbour, flow, border
+    cells."""
     back, square = texture(seed, 20), texture(seed + 100, 20) + 1.0
 
     def frame(dx, dy):
@@ -123,7 +124,7 @@ def test_the_flow_holds_at_the_border_of_an_object():
     assert sum(ours) < 0.8 * sum(plain), (ours, plain)
 
 
-def test_no_neighbours_give_no_loss():
+def test_no_refs_give_no_loss():
     empty = torch.zeros(0, 3, 4, 5)
     loss = ContextResidualLoss(weight=1.0)(torch.randn(1, 3, 4, 5), empty, empty[:, :2])
     assert loss.item() == 0

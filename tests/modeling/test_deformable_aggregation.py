@@ -86,7 +86,7 @@ def test_it_learns_a_motion():
     assert loss().item() < 0.1 * before
 
 
-def test_no_neighbours():
+def test_no_refs():
     model = aggregator(fuse_key_frame=False)
     key = torch.randn(1, 6, 5, 4)
     torch.testing.assert_close(fuse(model, key, key[:0]).feature, key)

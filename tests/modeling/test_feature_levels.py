@@ -11,7 +11,7 @@ from iff_detectron2.layers import resize_flow
 
 
 def pyramid_cfg(**iff):
-    """A Faster R-CNN on a small feature pyramid."""
+    """Return a Faster R-CNN on a small feature pyramid."""
     cfg = get_cfg()
     add_iff_config(cfg)
     cfg.MODEL.DEVICE = "cpu"

@@ -57,7 +57,7 @@ def test_training_starts_from_no_motion(kind):
 
 
 @pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
-def test_neighbours_do_not_mix(kind):
+def test_refs_do_not_mix(kind):
     estimator = make(kind, scale=0.1)
     codes = estimator.encode(torch.randn(4, 6, 5, 7, dtype=torch.float64), IMAGES)
     together = estimator(codes[:1], codes[1:])
@@ -68,7 +68,7 @@ def test_neighbours_do_not_mix(kind):
 
 
 @pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
-def test_no_neighbours(kind):
+def test_no_refs(kind):
     estimator = make(kind)
     codes = estimator.encode(torch.randn(1, 6, 5, 7, dtype=torch.float64), IMAGES)
     assert estimator(codes, codes[:0]).shape == (0, 2, 5, 7)
@@ -76,7 +76,7 @@ def test_no_neighbours(kind):
 
 @pytest.mark.parametrize("count", [0, 1, 4, 7])
 @pytest.mark.parametrize("kind", [BasicIFF, AdvancedIFF])
-def test_in_testing_neighbours_may_come_in_parts(kind, count):
+def test_in_testing_refs_may_come_in_parts(kind, count):
     estimator = make(kind, scale=0.1)
     codes = estimator.encode(torch.randn(1 + count, 6, 5, 7, dtype=torch.float64), IMAGES)
     key, refs = codes[:1], codes[1:]

@@ -31,8 +31,8 @@ def test_frames_behind_the_window_are_forgotten(memory):
     assert [frame in memory for frame in range(4)] == [False, False, True, True]
 
 
-def test_neighbours_are_stacked_when_asked_for(memory):
-    refs = memory.neighbours([2, 0, 0], "p3")
+def test_refs_are_stacked_when_asked_for(memory):
+    refs = memory.refs([2, 0, 0], "p3")
     stacked = memory.gather([2, 0, 0], "p3")["p3"]
     assert refs.keys() == stacked.keys()
     for name, x in stacked.items():
@@ -40,7 +40,7 @@ def test_neighbours_are_stacked_when_asked_for(memory):
         assert torch.equal(torch.cat(refs.parts[name]), x)
     assert refs.parts["feature"][1].data_ptr() == refs.parts["feature"][2].data_ptr()
     with pytest.raises(KeyError):
-        memory.neighbours([9], "p3")
+        memory.refs([9], "p3")
 
 
 def test_another_video_starts_empty(memory):

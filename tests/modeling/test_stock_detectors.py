@@ -149,7 +149,7 @@ def test_a_frozen_detector_keeps_weights_and_statistics(config):
 
 
 def load(checkpointer, path) -> tuple[set[str], set[str]]:
-    """Loads a file and returns the names that it lacked and those that were not wanted."""
+    """Load a file and return the names that it lacked and those that were not wanted."""
     reported = []
     checkpointer._log_incompatible_keys = reported.append
     checkpointer.load(str(path))

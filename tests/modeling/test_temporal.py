@@ -223,7 +223,7 @@ def test_training_step_uses_every_parameter(offsets, boxes):
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_chunks_of_neighbours_give_the_same_detections(models, size):
+def test_chunks_of_refs_give_the_same_detections(models, size):
     _, stateless = models
     video = make_video(6, seed=5)
     sample = window_sample(video, 3, TemporalWindow(4).offsets)

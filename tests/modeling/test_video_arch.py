@@ -97,7 +97,7 @@ def test_a_class_without_the_seam_is_refused():
 
 @pytest.fixture
 def unregister():
-    """Takes out the classes that a test registers."""
+    """Take out the classes that a test registers."""
     before = set(META_ARCH_REGISTRY._obj_map)
     yield
     for name in set(META_ARCH_REGISTRY._obj_map) - before:

@@ -54,7 +54,7 @@ class OneClass:
         self.paths = []
 
     def best_path(self):
-        """The path with the largest sum, as (sum, first frame, boxes)."""
+        """Return the path with the largest sum, as (sum, first frame, boxes)."""
         sums = [
             [score if free else 0.0 for score, free in zip(scores, frees, strict=True)]
             for scores, frees in zip(self.scores, self.free, strict=True)

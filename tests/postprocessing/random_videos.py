@@ -6,7 +6,8 @@ import numpy as np
 
 
 def random_video(seed, num_frames=8, num_tracks=4, num_classes=2, clutter=3, grid=4, levels=6):
-    """Detections of tracks that move on a grid, with duplicates, gaps, clutter and equal scores.
+    """Return detections of tracks that move on a grid, with duplicates, gaps, clutter and equal
+    scores.
 
     Args:
         seed: of the generator.

@@ -73,7 +73,7 @@ def test_what_is_read_is_the_callers_own(video: Path) -> None:
     assert shown_number(read_frame(f"{video}#frame=7", "BGR")) == 7
 
 
-def test_neighbours_come_from_the_cache(video: Path, monkeypatch) -> None:
+def test_refs_come_from_the_cache(video: Path, monkeypatch) -> None:
     cache = VideoFrameCache()
     assert shown_number(cache.read(str(video), 30)) == 30
     monkeypatch.setattr(video_frames.VideoFile, "read", None)  # would fail if it was called

@@ -16,7 +16,7 @@ from iff_detectron2.video.sources import (
 
 
 def picture(t, height=48, width=64):
-    """A frame that tells its number: its grey is 20 times that."""
+    """Return a frame that tells its number: its grey is 20 times that."""
     return np.full((height, width, 3), 20 * t, np.uint8)
 
 
@@ -45,7 +45,7 @@ def video(tmp_path):
 
 
 def damage(path, frame):
-    """Overwrites one motion JPEG frame with zeros."""
+    """Overwrite one motion JPEG frame with zeros."""
     data = bytearray(path.read_bytes())
     at = data.index(b"movi")
     for _ in range(frame + 1):

@@ -48,7 +48,7 @@ def test_six_columns_of_equal_tiles():
     assert panel.dtype == np.uint8
 
 
-def test_one_row_of_tiles_for_each_neighbour():
+def test_one_row_of_tiles_for_each_ref():
     one, two, three = (
         alignment_panel([make_row()] * count, ("a", "b"), tile_size=112) for count in (1, 2, 3)
     )

@@ -84,7 +84,7 @@ def test_nan_losses_leave_a_gap(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_smooth_is_the_mean_of_the_known_neighbours():
+def test_smooth_is_the_mean_of_the_known_refs():
     values = np.array([1.0, 4.0, np.nan, 8.0, 3.0])
     np.testing.assert_allclose(smooth(values, 3), [2.5, 2.5, 6.0, 5.5, 5.5])
     np.testing.assert_array_equal(smooth(values, 1), values)

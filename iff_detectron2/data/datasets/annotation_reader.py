@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 
 
 def cache_path(root: Path, image_set: str) -> Path:
-    """The cache of one list of one dataset root."""
+    """Return the cache of one list of one dataset root."""
     place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return cache_folder() / f"{image_set}-{place}.npz"
 
@@ -151,14 +151,14 @@ def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTabl
 
 
 def _key(paths: Sequence[str]) -> np.ndarray:
-    """What a cache was made from: the form of the cache and the files in their order."""
+    """Return what a cache was made from: the form of the cache and the files in their order."""
     digest = hashlib.sha256(f"{_VERSION} {_BLOCK}\n".encode())
     digest.update(os.fsencode("\n".join(paths)))
     return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def _load(cache: Path, key: np.ndarray, stats: list[np.ndarray]) -> list[AnnotationTable | None]:
-    """The cached table of each block, None where it has to be read; says why that is."""
+    """Return the cached table of each block, None where it has to be read; says why that is."""
     nothing: list[AnnotationTable | None] = [None] * len(stats)
     try:
         table, extra = load_table(cache, ("key", "done", "stats"))

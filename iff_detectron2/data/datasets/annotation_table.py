@@ -45,7 +45,7 @@ class AnnotationTable:
         return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
 
     def rows(self, start: int, stop: int, starts: np.ndarray) -> AnnotationTable:
-        """The images from `start` to `stop`, exclusive, given `starts()`."""
+        """Return the images from `start` to `stop`, exclusive, given `starts()`."""
         objects = slice(starts[start], starts[stop])
         return AnnotationTable(
             self.sizes[start:stop],
@@ -98,7 +98,7 @@ def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
 
 
 def empty_table(num_images: int) -> AnnotationTable:
-    """A table of images that are not known yet: size 0, no objects."""
+    """Return a table of images that are not known yet: size 0, no objects."""
     nothing = make_table([])
     return AnnotationTable(
         np.zeros((num_images, 2), dtype=np.int32),

@@ -22,7 +22,8 @@ _MOVING_SHAPES: dict[str, tuple[str, ListForm]] = {
 
 
 def datasets_root() -> Path:
-    """The folder of the built-in datasets: $DETECTRON2_DATASETS, `datasets` where it is unset."""
+    """Return the folder of the built-in datasets: $DETECTRON2_DATASETS, `datasets` where it is
+    unset."""
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 

@@ -16,7 +16,7 @@ UnlistedFrames = Literal["gaps", "all", "none"]
 
 
 def check_unlisted(unlisted: str) -> None:
-    """Raises ValueError unless the value is one of `UnlistedFrames`."""
+    """Raise ValueError unless the value is one of `UnlistedFrames`."""
     if unlisted not in get_args(UnlistedFrames):
         raise ValueError(
             f"unlisted_frames must be one of {get_args(UnlistedFrames)}, got {unlisted!r}"

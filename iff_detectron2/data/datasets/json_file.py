@@ -40,7 +40,7 @@ class AnnotationFile:
         self._content = parsed
 
     def records(self, key: str) -> list[Record]:
-        """The list `key`, each item an object.
+        """Return the list `key`, each item an object.
 
         Raises:
             ValueError: it is missing or not a list of objects.
@@ -54,7 +54,7 @@ class AnnotationFile:
         return records
 
     def by_id(self, key: str) -> dict[int, Record]:
-        """The list `key` by the `id` of its records, in the order of the file.
+        """Return the list `key` by the `id` of its records, in the order of the file.
 
         Raises:
             ValueError: an id is missing, not an integer, or there twice.
@@ -73,7 +73,7 @@ class AnnotationFile:
 
 
 def integer(record: Mapping[str, Any], key: str, place: str, minimum: int | None = None) -> int:
-    """An integer field; JSON's 3.0 counts as 3.
+    """Return an integer field; JSON's 3.0 counts as 3.
 
     Raises:
         ValueError: the field is missing, not an integer, or below the minimum.
@@ -87,7 +87,7 @@ def integer(record: Mapping[str, Any], key: str, place: str, minimum: int | None
 
 
 def text(record: Mapping[str, Any], key: str, place: str) -> str:
-    """A text field that is not empty.
+    """Return a text field that is not empty.
 
     Raises:
         ValueError: the field is missing, empty or no text.
@@ -99,7 +99,7 @@ def text(record: Mapping[str, Any], key: str, place: str) -> str:
 
 
 def numbers(value: Any, count: int, what: str, place: str) -> list[float]:
-    """A list of `count` finite numbers.
+    """Return a list of `count` finite numbers.
 
     Raises:
         ValueError: it is anything else.
@@ -115,7 +115,7 @@ def numbers(value: Any, count: int, what: str, place: str) -> list[float]:
 def reference(
     record: Mapping[str, Any], key: str, table: Mapping[int, Any], what: str, place: str
 ) -> int:
-    """The id of another record, which must exist.
+    """Return the id of another record, which must exist.
 
     Raises:
         ValueError: the id is missing, not an integer, or not in the table.

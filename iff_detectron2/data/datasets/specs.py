@@ -60,7 +60,7 @@ def _moving_shapes(name: str, root: str, image_set: str) -> None:
 
 
 def _from_json(register: Callable[..., None]) -> Callable[..., None]:
-    """The reader with the words behind the file as arguments."""
+    """Return the reader with the words behind the file as arguments."""
 
     def register_spec(name: str, root: str, json_file: str, words: str) -> None:
         options: dict[str, Any] = {}

@@ -185,7 +185,7 @@ class Actor:
         )
 
     def occluder(self, frame: int) -> Layer | None:
-        """What stands before the object in a frame, if it is being occluded."""
+        """Return what stands before the object in a frame, if it is being occluded."""
         run = active_run(self.runs, frame)
         if run is None or run.kind != "occlusion":
             return None

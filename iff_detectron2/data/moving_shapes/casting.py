@@ -29,7 +29,8 @@ class Role:
 
 
 def random_stream(seed: int, *key: int) -> np.random.Generator:
-    """An independent random stream for each key, whatever the order in which they are used."""
+    """Return an independent random stream for each key, whatever the order in which they are
+    used."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 

@@ -67,7 +67,7 @@ def schedule_runs(
 
 
 def active_run(runs: list[Run], frame: int) -> Run | None:
-    """The run that covers a frame, if any."""
+    """Return the run that covers a frame, if any."""
     return next((run for run in runs if run.covers(frame)), None)
 
 

@@ -68,17 +68,17 @@ class MovingShapesOptions:
         object.__setattr__(self, "severity", float(self.severity))
 
     def num_videos(self, split: str) -> int:
-        """Number of videos of the split `train` or `val`."""
+        """Return the number of videos of the split `train` or `val`."""
         return self.num_train_videos if split == "train" else self.num_val_videos
 
     def video_length(self, split: str) -> int:
-        """Number of frames of each video of the split `train` or `val`."""
+        """Return the number of frames of each video of the split `train` or `val`."""
         length = self.num_frames if split == "train" else self.num_val_frames
         assert length is not None  # filled in by __post_init__
         return length
 
     def to_json(self) -> dict[str, Any]:
-        """The options as plain JSON values."""
+        """Return the options as plain JSON values."""
         return {**asdict(self), "size": list(self.size)}
 
 

@@ -37,7 +37,7 @@ def read_marker(root: Path) -> dict[str, Any] | None:
 
 
 def find_complete(root: Path, options: MovingShapesOptions) -> dict[str, Any] | None:
-    """The marker of a complete set made with the same options, else None.
+    """Return the marker of a complete set made with the same options, else None.
 
     Args:
         root: dataset root.

@@ -41,14 +41,14 @@ def fractal_noise(
 
 
 def random_color(rng: np.random.Generator, luminance: float, chroma: float) -> np.ndarray:
-    """A random BGR colour of a given luminance (0-255), off grey by about `chroma`."""
+    """Return a random BGR colour of a given luminance (0-255), off grey by about `chroma`."""
     offset = rng.uniform(-1, 1, 3) * chroma
     offset -= offset @ np.array([0.114, 0.587, 0.299])
     return np.clip(luminance + offset, 0, 255).astype(np.float32)
 
 
 def background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A cluttered, textured landscape as a uint8 BGR image of the given (width, height)."""
+    """Return a cluttered, textured landscape as a uint8 BGR image of the given (width, height)."""
     width, height = size
     relief = fractal_noise(rng, size)
     tint = fractal_noise(rng, size, periods=(64, 32), channels=3)

@@ -168,7 +168,7 @@ def error_bars(runs: Sequence[Run]) -> Figure:
 
 
 def class_errors(runs: Sequence[Run]) -> Figure:
-    """What became of the chosen detections of every class, in percent, one panel a run."""
+    """Return what became of the chosen detections of every class, in percent, one panel a run."""
     classes = shown_classes(runs)[::-1]  # bars are counted from below
     kinds = [kind for kind in KIND_COLORS if kind != "missed"]
     height = 1.1 + 0.2 * max(len(classes), 3)
@@ -208,7 +208,7 @@ def shown_classes(runs: Sequence[Run]) -> list[int]:
 
 
 def plain(text: str, longest: int = 48) -> str:
-    """A name as text of a plot: no mathematics, and not so long that it leaves the plot."""
+    """Return a name as text of a plot: no mathematics, and not so long that it leaves the plot."""
     text = " ".join(text.split())
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return " " * text.startswith("_") + text.replace("$", r"\$")
@@ -227,7 +227,7 @@ def _figure(size: tuple[float, float]) -> Figure:
 def _panels(
     count: int, columns: int, size: tuple[float, float], sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a grid of panels of a size in inches."""
+    """Return a figure with a grid of panels of a size in inches."""
     rows = max(1, -(-count // columns))
     figure = _figure((size[0] * columns + 0.3, size[1] * rows + 0.3))
     panels: list[Axes] = []
@@ -252,7 +252,7 @@ def _percent_axes(axes: Axes, title: str) -> None:
 
 
 def _label_runs(figure: Figure, runs: Sequence[Run]) -> None:
-    """A legend of the runs, where there are several."""
+    """Return a legend of the runs, where there are several."""
     if len(runs) < 2:
         return
     from matplotlib.patches import Patch

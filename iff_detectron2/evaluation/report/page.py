@@ -69,7 +69,7 @@ class Page:
     worst: Sequence[WorstFrame] = ()
 
     def html(self) -> str:
-        """The page as text."""
+        """Return the page as text."""
         parts = [
             self._head(),
             _table(self._summary_headers(), self._summary_rows()),
@@ -215,7 +215,7 @@ match</dd>
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Return a table of cells that are HTML already."""
     head = "".join(f"<th>{cell}</th>" for cell in headers)
     lines = ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
     return "\n".join([f"<table><thead><tr>{head}</tr></thead><tbody>", *lines, "</tbody></table>"])

@@ -44,7 +44,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def as_read(table: AnnotationTable, image: int) -> tuple:
-    """An image of a table in the words of `XMLAnnotation`."""
+    """Return an image of a table in the words of `XMLAnnotation`."""
     starts = table.starts()
     objects = tuple(
         (

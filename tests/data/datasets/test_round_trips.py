@@ -44,7 +44,7 @@ def split(tmp_path_factory) -> Split:
 
 @pytest.fixture(scope="module")
 def spec_of(split, tmp_path_factory):
-    """The spec of the set in a format; written once."""
+    """Return the spec of the set in a format; written once."""
     written: dict[str, str] = {}
 
     def spec(name: str) -> str:
@@ -86,7 +86,7 @@ def comparable(dicts: Sequence[dict], tracks: bool) -> list:
 
 
 def in_tracks(dicts: Sequence[dict]) -> list[dict]:
-    """The objects of each frame by track, for formats that list track by track."""
+    """Return the objects of each frame by track, for formats that list track by track."""
     first: dict[tuple, int] = {}
     for d in dicts:
         for a in d["annotations"]:
@@ -118,7 +118,7 @@ def test_written_and_read_back(split: Split, spec_of, format_name: str) -> None:
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_unlabelled_frames_are_neighbours(split: Split, spec_of, format_name: str) -> None:
+def test_unlabelled_frames_are_refs(split: Split, spec_of, format_name: str) -> None:
     """15 of the 20 frames of a video are listed, the first and the last among them."""
     dicts = register(format_name, spec_of(format_name))
     index = MetadataCatalog.get("set").frame_index()

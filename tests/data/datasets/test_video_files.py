@@ -59,7 +59,7 @@ def test_frames_by_number(load, content, videos) -> None:
     assert len(MetadataCatalog.get("set").frame_index()["first"]) == NUM_FRAMES
 
 
-def test_the_mapper_reads_key_frame_and_unlabelled_neighbours(load, content) -> None:
+def test_the_mapper_reads_key_frame_and_unlabelled_refs(load, content) -> None:
     dicts = load(content)
     mapper = VIDDatasetMapper(
         is_train=True,

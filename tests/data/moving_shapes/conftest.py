@@ -28,7 +28,7 @@ def small_options() -> dict:
 
 @pytest.fixture(scope="session")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small set; tests must not write to it."""
+    """Return a small set; tests must not write to it."""
     root = tmp_path_factory.mktemp("small") / "moving_shapes"
     generate_moving_shapes(root, **SMALL, num_workers=1)
     return root
@@ -36,7 +36,7 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def default_val_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The val split with the default options; tests must not write to it."""
+    """Return the val split with the default options; tests must not write to it."""
     root = tmp_path_factory.mktemp("default_val") / "moving_shapes"
     generate_moving_shapes(root, num_train_videos=0, num_workers=1, progress=False)
     return root

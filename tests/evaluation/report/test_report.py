@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from iff_detectron2.evaluation.report.worst_frames import draw_frame, worst_frames
 from vid_cases import make_dicts, noisy, nothing, perfect
 
 from iff_detectron2.evaluation import EvaluationDataset, load_detections
 from iff_detectron2.evaluation.report import score_run, write_report
+from iff_detectron2.evaluation.report.worst_frames import draw_frame, worst_frames
 
 NASTY = ["<script>alert('cat')</script>", '"><img src=//x.org/dog onerror=$a$>']
 ALONE = {"img", "meta", "br"}

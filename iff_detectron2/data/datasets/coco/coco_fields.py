@@ -85,7 +85,7 @@ def instance(
     check: BoxCheck,
     place: str,
 ) -> dict[str, Any] | None:
-    """A COCO annotation in Detectron2's form, or None if its class or box is left out.
+    """Return a COCO annotation in Detectron2's form, or None if its class or box is left out.
 
     Args:
         record: `bbox` (x, y, width, height in pixels), `category_id`, and maybe `iscrowd`,
@@ -127,7 +127,7 @@ def instance(
 
 
 def segmentation(value: Any, size: tuple[int, int], place: str) -> Any:
-    """A mask as Detectron2's mapper takes it: polygons, or RLE with compressed counts.
+    """Return a mask as Detectron2's mapper takes it: polygons, or RLE with compressed counts.
 
     Args:
         value: polygons in pixels, or RLE with `size` (height, width) and `counts`.

@@ -95,7 +95,7 @@ class ImageAnnotations:
         videos: Mapping[str, Sequence[str]],
         annotated_only: bool = False,
     ) -> LoadedDataset:
-        """The dataset, its dicts in the order of the file.
+        """Return the dataset, its dicts in the order of the file.
 
         Args:
             files: path of each image, as in `videos`.

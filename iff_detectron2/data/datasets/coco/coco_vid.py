@@ -25,7 +25,7 @@ FRAME_KEYS = ("frame_id", "frame_index")
 
 
 def frame_number(image: Record, place: str) -> int:
-    """The number of an image in its video."""
+    """Return the number of an image in its video."""
     key = next((key for key in FRAME_KEYS if key in image), FRAME_KEYS[0])
     return integer(image, key, place, 0)
 

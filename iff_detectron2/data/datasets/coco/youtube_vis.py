@@ -28,7 +28,7 @@ _Frames = list[list[dict[str, Any]] | None]
 
 
 def _per_frame(track: Record, key: str, length: int, place: str) -> list[Any]:
-    """A track's value for each frame; nulls if the track has none of this kind."""
+    """Return a track's value for each frame; nulls if the track has none of this kind."""
     values = track.get(key)
     if values is None:
         return [None] * length
@@ -93,7 +93,7 @@ def _file_names(video: Record, place: str) -> list[str]:
 
 
 def _video_ids(names: Mapping[int, list[str]]) -> dict[int, str]:
-    """The folder of each video; the id in the file where two share a folder."""
+    """Return the folder of each video; the id in the file where two share a folder."""
     folders = {video: files[0].rpartition("/")[0] for video, files in names.items()}
     distinct = len(set(folders.values())) == len(folders) and all(folders.values())
     return folders if distinct else {video: str(video) for video in names}

@@ -167,7 +167,7 @@ def read_truth(path: Path, num_frames: int) -> Iterator[TruthRow]:
 def _annotation(
     row: TruthRow, info: SequenceInfo, classes: Sequence[str], check: BoxCheck
 ) -> dict[str, Any] | None:
-    """The annotation of a row, or None if its class or its box is left out."""
+    """Return the annotation of a row, or None if its class or its box is left out."""
     if row.class_id is None:
         if len(classes) != 1:
             raise ValueError(
@@ -201,7 +201,7 @@ def load_mot_challenge(
     classes: Sequence[str],
     frames: tuple[int, int] | None = None,
     annotated_only: bool = True,
-    confine_neighbours: bool = True,
+    confine_refs: bool = True,
 ) -> tuple[DatasetDicts, VideoIndex]:
     """Read sequences; see `register_mot_challenge`. Only the first frame is looked for on disk."""
     check = BoxCheck(name)
@@ -224,8 +224,8 @@ def load_mot_challenge(
             of_frame = annotations[row.frame]  # made here: a frame of other classes is annotated
             if (annotation := _annotation(row, info, classes, check)) is not None:
                 of_frame.append(annotation)
-        start = first if confine_neighbours else 1
-        video = info.frames[first - 1 : last] if confine_neighbours else info.frames
+        start = first if confine_refs else 1
+        video = info.frames[first - 1 : last] if confine_refs else info.frames
         videos[info.name] = video
         for frame in range(first, last + 1):
             if annotated_only and frame not in annotations:
@@ -253,7 +253,7 @@ def load_mot_challenge(
 
 
 def find_sequences(path: Path) -> list[Path]:
-    """The sequence at `path`, or else all sequences right below it, sorted by name."""
+    """Return the sequence at `path`, or else all sequences right below it, sorted by name."""
     if (path / "seqinfo.ini").is_file() or not path.is_dir():
         return [path]
     found = sorted(ini.parent for ini in path.glob("*/seqinfo.ini"))
@@ -269,7 +269,7 @@ def register_mot_challenge(
     classes: Sequence[str] = ("pedestrian",),
     frames: tuple[int, int] | None = None,
     annotated_only: bool = True,
-    confine_neighbours: bool = True,
+    confine_refs: bool = True,
 ) -> None:
     """Register MOTChallenge sequences; nothing is read before the dataset is used.
 
@@ -285,7 +285,7 @@ def register_mot_challenge(
         frames: first and last frame, inclusive and counted from 1 as in MOTChallenge; all if
             left out.
         annotated_only: list only frames with a line in `gt.txt`; the others stay neighbours.
-        confine_neighbours: with `frames`, make them a video of their own, with `frame_index`
+        confine_refs: with `frames`, make them a video of their own, with `frame_index`
             counted from the first of them, so that a training split never sees a test frame.
 
     Raises:
@@ -310,8 +310,6 @@ def register_mot_challenge(
 
     def load() -> tuple[DatasetDicts, VideoIndex]:
         found = [sequence for folder in folders for sequence in find_sequences(folder)]
-        return load_mot_challenge(
-            name, found, class_names, frames, annotated_only, confine_neighbours
-        )
+        return load_mot_challenge(name, found, class_names, frames, annotated_only, confine_refs)
 
     register_video_dataset(name, load, class_names)

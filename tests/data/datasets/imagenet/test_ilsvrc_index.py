@@ -11,7 +11,7 @@ from iff_detectron2.data.datasets.imagenet.ilsvrc_index import LIST_MAKERS, find
 
 @pytest.fixture
 def frames(tmp_path: Path):
-    """Makes empty frame files of a video below Data/VID."""
+    """Make empty frame files of a video below Data/VID."""
 
     def make(video: str, numbers: range, name: str = "{:06d}.JPEG") -> Path:
         folder = tmp_path / "Data/VID" / video

@@ -60,7 +60,7 @@ def test_mot16_classes_and_confidence(mot_sequence) -> None:
     assert len(get_detection_dataset_dicts("seq")) == 1
 
 
-def test_unannotated_frames_are_neighbours_only(mot_sequence) -> None:
+def test_unannotated_frames_are_refs_only(mot_sequence) -> None:
     folder = mot_sequence(length=6, lines=[mot_sequence.line(2), mot_sequence.line(4)])
     dicts, index = _get(folder)
     assert [(d["frame_index"], d["video_length"]) for d in dicts] == [(1, 6), (3, 6)]
@@ -82,8 +82,8 @@ def test_a_range_is_a_video_of_its_own(mot_sequence) -> None:
     assert dicts[0]["annotations"][0]["bbox"][0] == 7.5
 
 
-def test_a_range_with_neighbours_from_outside(mot_sequence) -> None:
-    dicts, index = _get(mot_sequence(length=8), frames=(3, 5), confine_neighbours=False)
+def test_a_range_with_refs_from_outside(mot_sequence) -> None:
+    dicts, index = _get(mot_sequence(length=8), frames=(3, 5), confine_refs=False)
     assert [(d["frame_index"], d["video_length"]) for d in dicts] == [(2, 8), (3, 8), (4, 8)]
     assert [d["file_name"] for d in dicts] == list(index["SEQ"])[2:5]
 
@@ -186,7 +186,7 @@ def test_bad_arguments(tmp_path: Path, kwargs, message: str) -> None:
 
 @pytest.fixture
 def real_sequence(shared_dir: Path, mot_sequence) -> Path:
-    """The real annotations of PETS09-S2L1 beside made-up frames."""
+    """Return the real annotations of PETS09-S2L1 beside made-up frames."""
     folder = mot_sequence(length=795, name="PETS09-S2L1", num_images=1)
     ini = folder / "seqinfo.ini"
     ini.write_text(ini.read_text().replace("=64", "=768").replace("=48", "=576"))
