@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -188,3 +189,20 @@ class TinyMOT:
 def mot_sequence(tmp_path: Path) -> TinyMOT:
     """Builder of a small MOTChallenge sequence; call it to write the files."""
     return TinyMOT(tmp_path / "mot")
+
+
+@pytest.fixture
+def register(clean_catalogs, request):
+    """Register dataset dicts under a name of the test's own."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from vid_cases import CLASSES
+
+    counter = itertools.count()
+
+    def call(dicts, classes=CLASSES):
+        name = f"{request.node.name}_{next(counter)}"
+        DatasetCatalog.register(name, lambda: dicts)
+        MetadataCatalog.get(name).set(thing_classes=list(classes), evaluator_type="vid")
+        return name
+
+    return call

@@ -82,7 +82,7 @@ def build_video(cfg: CfgNode, seed: int = 0) -> nn.Module:
 
 
 def build_plain(cfg: CfgNode, seed: int = 0) -> nn.Module:
-    """Build the plain detector of a video config, on weights whose outputs differ from box to box."""
+    """Build a video config's plain detector, on weights whose outputs differ between boxes."""
     cfg = cfg.clone()
     name = cfg.MODEL.META_ARCHITECTURE.removeprefix("Video")
     torch.manual_seed(seed)

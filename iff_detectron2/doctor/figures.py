@@ -76,8 +76,7 @@ def _released_name(record: Record) -> str:
 
 
 def _check_rule(dicts: Sequence[Record]) -> Iterator[Finding]:
-    """Notice another base: a list whose frames are all one off the centres of its bins was made with another
-    base."""
+    """Notice a list that was made with another base: all its frames are one off their bins."""
     shifts: Counter[int] = Counter()
     for records in by_video(dicts).values():
         rule = train_frame_indices(records[0]["video_length"])

@@ -96,7 +96,7 @@ class VideoCheckpointer(DetectionCheckpointer):
 
 
 def _check_frozen_flow(model: nn.Module, missing: set[str]) -> None:
-    """Warn of a frozen flow estimator without weights: it has no other chance to become what it should be."""
+    """Refuse a frozen flow estimator without weights, which would stay random for ever."""
     for prefix, module in model.named_modules():
         if not isinstance(module, FlowEstimator):
             continue
