@@ -23,7 +23,8 @@ from iff_detectron2.kernels import aggregation, correlation
 from torch import Tensor
 
 from iff_detectron2.layers import correlation_matmul
-from iff_detectron2.layers.aggregation import EPS, warp_and_aggregate_reference
+from iff_detectron2.layers.aggregation import warp_and_aggregate_reference
+from iff_detectron2.layers.cosine import EPS
 
 HEIGHT, WIDTH, RADIUS, STRIDE = 38, 63, 5, 2
 SIDE = 2 * RADIUS + 1

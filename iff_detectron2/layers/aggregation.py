@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import use_triton
+from .cosine import EPS, channel_cosine
 from .pixels import PixelMajor, accumulation_type, empty_map, join_samples
 from .sampling import bilinear_corners, inner_products, weighted_vectors, write_vectors
 from .warp import flow_warp
-
-# Norms below this count as this (as in torch.nn.functional.cosine_similarity), so that a vector
-# sampled outside of the map, all zeros, has cosine 0 and no NaN.
-EPS = 1e-8
 
 # Locations whose warped embeddings stand in memory at a time.
 _CHUNK = 512
@@ -81,7 +77,7 @@ def warp_and_aggregate_reference(
     if key_features is not None:
         fused = torch.cat((fused, key_features.to(dtype)))
         embedded = torch.cat((embedded, key_embedding.to(dtype)))
-    cosine = F.cosine_similarity(embedded, key_embedding.to(dtype), dim=1, eps=EPS)
+    cosine = channel_cosine(embedded, key_embedding.to(dtype))
     weight = cosine.softmax(0).unsqueeze(1)
     return (weight * fused).sum(0, keepdim=True).to(features.dtype)
 

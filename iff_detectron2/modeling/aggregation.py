@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iff_detectron2.layers import flow_warp, warp_and_aggregate
+from iff_detectron2.layers.cosine import channel_cosine
 
 from .alignment_loss import AlignmentLoss, build_alignment_loss
 from .flow_estimator import FlowEstimator, build_flow_estimator
@@ -240,10 +241,10 @@ def similarity(embeddings: Tensor, key: Tensor) -> Tensor:
         key: of the key frame, [1, E, H, W].
 
     Returns:
-        Cosines [T, 1, H, W] in float32; 0 where a map is zero, as outside of its frame.
+        Cosines [T, 1, H, W] in float32; 0, with no gradient, where a map is zero, as outside of its
+        frame.
     """
-    cosine = F.cosine_similarity(embeddings.float(), key.float(), dim=1, eps=1e-8)
-    return cosine.unsqueeze(1)
+    return channel_cosine(embeddings.float(), key.float()).unsqueeze(1)
 
 
 @AGGREGATOR_REGISTRY.register()

@@ -15,7 +15,8 @@ import torch
 from iff_detectron2.kernels import aggregation, correlation
 
 from iff_detectron2.layers import correlation_matmul
-from iff_detectron2.layers.aggregation import EPS, warp_and_aggregate_reference
+from iff_detectron2.layers.aggregation import warp_and_aggregate_reference
+from iff_detectron2.layers.cosine import EPS
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "run with TRITON_INTERPRET=1"
 
