@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "postprocessing": {"predictions", *BASE},
     "data": set(READ),
     "evaluation": {"data", *READ},
-    "doctor": {"data", *READ},
+    "doctor": {"data", "evaluation", *READ},
     "engine": {"kernels", "layers", "modeling", "evaluation", "doctor", *SCORED},
 }
 MAY_IMPORT["inference"] = {"engine", *MAY_IMPORT["engine"]}
@@ -123,6 +123,34 @@ import iff_detectron2
     assert result.returncode != 0
     assert "ImportError: iff_detectron2 needs detectron2" in result.stderr
     assert "make setup" in result.stderr
+
+
+def ends_of_text(node: ast.AST):
+    """Yield the last piece of each text that an expression may be."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr) and node.values:
+        yield from ends_of_text(node.values[-1])
+    elif isinstance(node, ast.BinOp):
+        yield from ends_of_text(node.right)
+    elif isinstance(node, ast.IfExp):
+        yield from ends_of_text(node.body)
+        yield from ends_of_text(node.orelse)
+
+
+def test_errors_have_no_final_full_stop():
+    """Each may become part of a longer sentence, as "iff-detectron2 predict: ... (--restart)"."""
+    raised = [
+        (path, node.lineno, end)
+        for path, _ in files()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+        for argument in node.exc.args
+        for end in ends_of_text(argument)
+    ]
+    assert len(raised) > 150
+    wrong = [f"{p.relative_to(ROOT)}:{n}" for p, n, end in raised if end.rstrip(" )").endswith(".")]
+    assert not wrong
 
 
 def test_train_net_stays_a_script():

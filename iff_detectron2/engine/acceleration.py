@@ -50,10 +50,10 @@ class _Float32Softmax(TorchFunctionMode):
 
 @contextmanager
 def mixed_precision(device_type: str, dtype: torch.dtype) -> Iterator[None]:
-    """Convolutions and matrix products in `dtype`, sums that need it in float32.
+    """Run convolutions and matrix products in `dtype`, and keep float32 where rounding would tell.
 
-    Correlation, cosine and the sum over the frames keep float32 inside whatever comes in (see
-    iff_detectron2.layers); the softmax over classes does by this.
+    The operators of iff_detectron2.layers (correlation, cosine, the sum over the frames) turn their
+    inputs to float32 themselves; the softmax over classes gets float32 from this context.
     """
     softmax = nullcontext() if device_type == "cuda" else _Float32Softmax()
     with torch.autocast(device_type, dtype), softmax:

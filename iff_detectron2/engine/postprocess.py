@@ -108,7 +108,7 @@ def check_postprocess(cfg: CfgNode) -> None:
         if wrong:
             raise ValueError(
                 "TEST.VIDEO.POSTPROCESS seq_nms wants all boxes of a frame, without NMS and "
-                f"without a limit: {'; '.join(wrong)}. (seq_nms_plus does NMS first.)"
+                f"without a limit: {'; '.join(wrong)}. Or choose seq_nms_plus, which does NMS first"
             )
 
 

@@ -142,5 +142,5 @@ class VideoTrainer(DefaultTrainer):
             return COCOEvaluator(dataset_name, output_dir=output_dir)
         raise ValueError(
             f"dataset {dataset_name!r} has evaluator_type {evaluator_type!r}; 'vid' and 'coco' are "
-            "known. Set it in MetadataCatalog or override VideoTrainer.build_evaluator."
+            "known. Set it in MetadataCatalog or override VideoTrainer.build_evaluator"
         )

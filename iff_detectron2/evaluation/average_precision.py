@@ -24,7 +24,7 @@ def precision_recall(
         ValueError: if `num_positives` is not positive.
     """
     if num_positives <= 0:
-        raise ValueError(f"num_positives is {num_positives}; recall needs at least one box.")
+        raise ValueError(f"num_positives is {num_positives}; recall needs at least one box")
     hits = np.cumsum(true_positive, dtype=np.float64)
     counted = hits + np.cumsum(false_positive, dtype=np.float64)
     precision = np.divide(hits, counted, out=np.zeros_like(hits), where=counted > 0)

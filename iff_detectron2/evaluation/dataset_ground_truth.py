@@ -47,7 +47,7 @@ def ground_truth_from_dicts(
         if missing:
             raise ValueError(
                 f"image_id {dataset_dicts[row]['image_id']}: an annotation has no "
-                f"{', '.join(sorted(missing))}; it needs bbox, bbox_mode and category_id."
+                f"{', '.join(sorted(missing))}; it needs bbox, bbox_mode and category_id"
             )
     frames = np.array([row for row, _ in pairs], dtype=np.int64)
     boxes, sizes = _boxes_and_sizes([annotation for _, annotation in pairs])
@@ -102,7 +102,7 @@ def _check_boxes(
         raise ValueError(
             f"image_id {dataset_dicts[frames[row]]['image_id']}: ground truth box "
             f"{boxes[row].tolist()} (x1, y1, x2, y2) of category {classes[row]} is not usable; "
-            f"it needs finite x2 >= x1 and y2 >= y1, and a category in 0..{num_classes - 1}."
+            f"it needs finite x2 >= x1 and y2 >= y1, and a category in 0..{num_classes - 1}"
         )
 
 
@@ -132,7 +132,7 @@ def _motion_from_tracks(
     track_numbers: dict[Any, int] = {}
     tracks = [track_numbers.setdefault(a["track_id"], len(track_numbers)) for _, a in pairs]
     if len(dataset_dicts) != len(set(zip(videos.tolist(), indices.tolist(), strict=True))):
-        raise ValueError("Two frames of the dataset have the same video_id and frame_index.")
+        raise ValueError("Two frames of the dataset have the same video_id and frame_index")
     _check_tracks(dataset_dicts, pairs)
     return motion_iou(boxes, videos[frames], indices[frames], np.array(tracks, dtype=int))
 
@@ -146,6 +146,6 @@ def _check_tracks(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Re
                 f"image_id {dataset_dicts[row]['image_id']} (video "
                 f"{dataset_dicts[row]['video_id']}, frame {dataset_dicts[row]['frame_index']}): "
                 f"track_id {annotation['track_id']} has two boxes; make track ids unique in a "
-                "frame, or use protocol 'devkit', which needs none."
+                "frame, or use protocol 'devkit', which needs none"
             )
         seen.add(key)

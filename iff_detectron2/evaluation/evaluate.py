@@ -57,14 +57,14 @@ def evaluate_detections(
     if isinstance(ground_truth, str):
         ground_truth = EvaluationDataset.load(ground_truth, protocol, motion_iou_file)
     elif motion_iou_file is not None:
-        raise ValueError("motion_iou_file needs the dataset by its name; these are arrays already.")
+        raise ValueError("motion_iou_file needs the dataset by its name; these are arrays already")
     if isinstance(ground_truth, EvaluationDataset):
         detections = load_detections(ground_truth, detections, progress=progress)
         ground_truth = ground_truth.ground_truth
     if not isinstance(detections, Detections):
         raise TypeError(
             f"Arrays as ground truth need `Detections`, not {type(detections).__name__}; name the "
-            "registered dataset to evaluate files, results or Instances."
+            "registered dataset to evaluate files, results or Instances"
         )
     return evaluate_arrays(
         ground_truth,
@@ -115,7 +115,7 @@ def _from_instances(dataset: EvaluationDataset, detections: Mapping[Any, Any]) -
     """Arrays of {image_id: Instances}, frames in the order of the dataset."""
     unknown = detections.keys() - {frame["image_id"] for frame in dataset.frames}
     if unknown:
-        raise ValueError(f"image_id {min(unknown, key=str)!r} is not in dataset {dataset.name!r}.")
+        raise ValueError(f"image_id {min(unknown, key=str)!r} is not in dataset {dataset.name!r}")
     found = [
         (row, detections[frame["image_id"]].to("cpu"))
         for row, frame in enumerate(dataset.frames)

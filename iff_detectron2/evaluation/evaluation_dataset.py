@@ -50,21 +50,19 @@ class EvaluationDataset:
                 image_id.
         """
         if protocol not in PROTOCOLS:
-            raise ValueError(
-                f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}."
-            )
+            raise ValueError(f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
         if motion_iou_file is not None and protocol != "fgfa":
-            raise ValueError(f"motion_iou_file is for protocol 'fgfa', not {protocol!r}.")
+            raise ValueError(f"motion_iou_file is for protocol 'fgfa', not {protocol!r}")
         if name not in DatasetCatalog:
             known = ", ".join(sorted(DatasetCatalog)) or "none"
-            raise ValueError(f"Dataset {name!r} is not registered; known are {known}.")
+            raise ValueError(f"Dataset {name!r} is not registered; known are {known}")
         metadata = MetadataCatalog.get(name)
         dataset_dicts = DatasetCatalog.get(name)
         if not dataset_dicts:
-            raise ValueError(f"Dataset {name!r} has no frames to evaluate.")
+            raise ValueError(f"Dataset {name!r} has no frames to evaluate")
         class_names = metadata.get("thing_classes")
         if not class_names:
-            raise ValueError(f"Dataset {name!r} has no `thing_classes` in its metadata.")
+            raise ValueError(f"Dataset {name!r} has no `thing_classes` in its metadata")
         ground_truth = ground_truth_from_dicts(
             dataset_dicts, class_names, motion_iou_file, with_motion=protocol == "fgfa"
         )
@@ -73,7 +71,7 @@ class EvaluationDataset:
         if different != len(frames):
             raise ValueError(
                 f"Dataset {name!r} has {len(frames)} frames, but only {different} different "
-                "image_ids; each frame needs its own."
+                "image_ids; each frame needs its own"
             )
         return cls(name, ground_truth, frames, _category_ids(metadata, len(class_names)))
 

@@ -28,7 +28,7 @@ class MotionRangeWeights:
         """
         motion = ground_truth.motion_iou
         if motion is None:
-            raise ValueError(f"Motion ranges need motion IoUs: {ground_truth.motion_note}.")
+            raise ValueError(f"Motion ranges need motion IoUs: {ground_truth.motion_note}")
         counts = np.bincount(ground_truth.frames, minlength=ground_truth.num_frames)
         num_empty = int((counts == 0).sum())
         self._inside = [(motion >= low) & (motion <= high) for low, high in ranges]

@@ -148,14 +148,14 @@ def evaluate_arrays(
             protocol does not have.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     detections.check(ground_truth.num_frames, len(ground_truth.class_names))
     wanted = list(AREA_RANGES) if area_ranges else []
     wanted += ranges or ()
     if protocol == "coco" and wanted:
-        raise ValueError("Protocol 'coco' has its own sizes; it takes no area or other ranges.")
+        raise ValueError("Protocol 'coco' has its own sizes; it takes no area or other ranges")
     if protocol == "devkit" and any(r.motion != ANY_MOTION for r in wanted):
-        raise ValueError("Protocol 'devkit' has no motion ranges; use protocol 'fgfa'.")
+        raise ValueError("Protocol 'devkit' has no motion ranges; use protocol 'fgfa'")
 
     extra: dict[str, float] = {}
     if protocol == "coco":

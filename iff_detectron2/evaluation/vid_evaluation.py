@@ -71,7 +71,7 @@ class VIDEvaluator(DatasetEvaluator):
             ValueError: for an unknown protocol, or an unusable dataset, naming the image_id.
         """
         if area_ranges and protocol == "coco":
-            raise ValueError("Protocol 'coco' has its own sizes; it takes no area_ranges.")
+            raise ValueError("Protocol 'coco' has its own sizes; it takes no area_ranges")
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
         self._protocol = protocol
@@ -111,7 +111,7 @@ class VIDEvaluator(DatasetEvaluator):
             if image_id not in self._row_of_image:
                 raise ValueError(
                     f"image_id {image_id!r} is not in dataset {self._dataset_name!r}; the test "
-                    "loader must be of the dataset that is evaluated."
+                    "loader must be of the dataset that is evaluated"
                 )
             instances = output["instances"].to("cpu")
             boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
@@ -119,7 +119,7 @@ class VIDEvaluator(DatasetEvaluator):
             classes = instances.pred_classes.numpy().astype(np.int32)
             bad = find_bad_detection(boxes, scores, classes, len(self._ground_truth.class_names))
             if bad is not None:
-                raise ValueError(f"image_id {image_id!r}: detection {bad[0]}: {bad[1]}.")
+                raise ValueError(f"image_id {image_id!r}: detection {bad[0]}: {bad[1]}")
             self._predictions.append((self._row_of_image[image_id], boxes, scores, classes))
 
     def evaluate(self) -> OrderedDict[str, OrderedDict[str, float]] | None:
@@ -201,7 +201,7 @@ class VIDEvaluator(DatasetEvaluator):
         if not self._allow_partial:
             raise ValueError(
                 f"{message}; evaluate the whole dataset, or pass allow_partial=True to count "
-                "them as frames without detections."
+                "them as frames without detections"
             )
         self._logger.warning("%s; they count as frames without detections.", message)
 
@@ -210,7 +210,7 @@ class VIDEvaluator(DatasetEvaluator):
             if frame.get("video_id") is None or frame.get("frame_index") is None:
                 raise ValueError(
                     f"Dataset {self._dataset_name!r}, image_id {frame['image_id']!r}: "
-                    "post-processing over videos needs video_id and frame_index of every frame."
+                    "post-processing over videos needs video_id and frame_index of every frame"
                 )
 
     def _save_predictions(

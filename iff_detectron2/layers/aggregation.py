@@ -95,18 +95,18 @@ def _check(
     if key_features is not None:
         named.append(("key_features", key_features))
     if not features:
-        raise ValueError("features must have at least one part, which may be empty; got none.")
+        raise ValueError("features must have at least one part, which may be empty; got none")
     for name, x in named:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"{name} must be a floating-point tensor, got {kind}.")
+            raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
         if x.dim() != 4:
-            raise ValueError(f"{name} must have four dimensions, got {tuple(x.shape)}.")
+            raise ValueError(f"{name} must have four dimensions, got {tuple(x.shape)}")
         if x.device != features[0].device:
-            raise ValueError(f"{name} must be on {features[0].device}, got {x.device}.")
+            raise ValueError(f"{name} must be on {features[0].device}, got {x.device}")
     sizes = [x.shape[0] for x in features]
     if len(embeddings) != len(sizes):
-        raise ValueError(f"embeddings must have {len(sizes)} parts, got {len(embeddings)}.")
+        raise ValueError(f"embeddings must have {len(sizes)} parts, got {len(embeddings)}")
     count, (channels, height, width) = sum(sizes), features[0].shape[1:]
     embedded = embeddings[0].shape[1]
     expected = [(size, channels, height, width) for size in sizes]
@@ -117,14 +117,14 @@ def _check(
         if tuple(x.shape) != shape:
             raise ValueError(
                 f"{name} must have shape {shape} for features {tuple(features[0].shape)} and "
-                f"embeddings {tuple(embeddings[0].shape)}, got {tuple(x.shape)}."
+                f"embeddings {tuple(embeddings[0].shape)}, got {tuple(x.shape)}"
             )
         if x.dtype != features[0].dtype and name == "features":
-            raise TypeError(f"all parts of features must have one type, got {x.dtype}.")
+            raise TypeError(f"all parts of features must have one type, got {x.dtype}")
     if embedded == 0:
-        raise ValueError(f"embeddings must have channels, got {tuple(embeddings[0].shape)}.")
+        raise ValueError(f"embeddings must have channels, got {tuple(embeddings[0].shape)}")
     if count == 0 and key_features is None:
-        raise ValueError("there is nothing to fuse: no neighbour and no key_features.")
+        raise ValueError("there is nothing to fuse: no neighbour and no key_features")
 
 
 @torch.library.custom_op(

@@ -50,34 +50,34 @@ def local_correlation(
 def _check(x1: Tensor, x2: Tensor, max_displacement: int, stride: int) -> None:
     for name, value in (("max_displacement", max_displacement), ("stride", stride)):
         if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-            raise TypeError(f"{name} must be an int, got {value!r}.")
+            raise TypeError(f"{name} must be an int, got {value!r}")
     if stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}.")
+        raise ValueError(f"stride must be at least 1, got {stride}")
     if max_displacement < 0:
-        raise ValueError(f"max_displacement must not be negative, got {max_displacement}.")
+        raise ValueError(f"max_displacement must not be negative, got {max_displacement}")
     if max_displacement % stride != 0:
         raise ValueError(
             f"max_displacement must be a multiple of stride, got max_displacement="
-            f"{max_displacement} and stride={stride}."
+            f"{max_displacement} and stride={stride}"
         )
     for name, x in (("x1", x1), ("x2", x2)):
         if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}.")
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
         if not x.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}.")
+            raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
         if x.dim() != 4:
-            raise ValueError(f"{name} must have shape [N, C, H, W], got {tuple(x.shape)}.")
+            raise ValueError(f"{name} must have shape [N, C, H, W], got {tuple(x.shape)}")
     if x1.dtype != x2.dtype:
-        raise TypeError(f"x1 and x2 must have one type, got {x1.dtype} and {x2.dtype}.")
+        raise TypeError(f"x1 and x2 must have one type, got {x1.dtype} and {x2.dtype}")
     if x1.device != x2.device:
-        raise ValueError(f"x1 and x2 must be on one device, got {x1.device} and {x2.device}.")
+        raise ValueError(f"x1 and x2 must be on one device, got {x1.device} and {x2.device}")
     if x1.shape[1:] != x2.shape[1:] or x1.shape[0] not in (1, x2.shape[0]):
         raise ValueError(
             "x1 must have the shape of x2, or batch size 1 and otherwise the shape of x2; got "
-            f"{tuple(x1.shape)} and {tuple(x2.shape)}."
+            f"{tuple(x1.shape)} and {tuple(x2.shape)}"
         )
     if x1.shape[1] == 0:
-        raise ValueError(f"x1 and x2 must have at least one channel, got {tuple(x1.shape)}.")
+        raise ValueError(f"x1 and x2 must have at least one channel, got {tuple(x1.shape)}")
 
 
 def _implementation(x: Tensor) -> ModuleType:

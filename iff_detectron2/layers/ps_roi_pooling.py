@@ -105,29 +105,29 @@ def _reversed(entry: Tensor, shape: torch.Size) -> Tensor:
 def _check(x: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating-point tensor, got {kind}.")
+        raise TypeError(f"x must be a floating-point tensor, got {kind}")
     if isinstance(output_size, bool) or not isinstance(output_size, int):
-        raise TypeError(f"output_size must be an int, got {output_size!r}.")
+        raise TypeError(f"output_size must be an int, got {output_size!r}")
     if output_size < 1:
-        raise ValueError(f"output_size must be at least 1, got {output_size}.")
+        raise ValueError(f"output_size must be at least 1, got {output_size}")
     if not spatial_scale > 0:
-        raise ValueError(f"spatial_scale must be positive, got {spatial_scale}.")
+        raise ValueError(f"spatial_scale must be positive, got {spatial_scale}")
     if x.dim() != 4 or x.shape[1] == 0 or x.shape[1] % (output_size * output_size) != 0:
         raise ValueError(
-            f"x must have shape [B, C * {output_size} * {output_size}, H, W], got {tuple(x.shape)}."
+            f"x must have shape [B, C * {output_size} * {output_size}, H, W], got {tuple(x.shape)}"
         )
     if not isinstance(rois, Tensor) or rois.dim() != 2 or rois.shape[1] != 5:
         shape = tuple(rois.shape) if isinstance(rois, Tensor) else type(rois).__name__
-        raise ValueError(f"rois must have shape [R, 5], got {shape}.")
+        raise ValueError(f"rois must have shape [R, 5], got {shape}")
     if x.device != rois.device:
-        raise ValueError(f"x and rois must be on one device, got {x.device} and {rois.device}.")
+        raise ValueError(f"x and rois must be on one device, got {x.device} and {rois.device}")
     if rois.device.type == "cpu" and rois.shape[0] and not torch.compiler.is_compiling():
         if not bool(rois.isfinite().all()):
-            raise ValueError("rois must be finite; clip or drop diverged boxes before pooling.")
+            raise ValueError("rois must be finite; clip or drop diverged boxes before pooling")
         low, high = rois[:, 0].min().item(), rois[:, 0].max().item()
         if low < 0 or high >= x.shape[0]:
             raise ValueError(
-                f"rois must have a batch index in 0 ... {x.shape[0] - 1}, got {low:g} ... {high:g}."
+                f"rois must have a batch index in 0 ... {x.shape[0] - 1}, got {low:g} ... {high:g}"
             )
 
 

@@ -39,16 +39,16 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
     for name, value in (("x", x), ("flow", flow)):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise TypeError(f"{name} must be a floating-point tensor, got {kind}.")
+            raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
     if x.dim() != 4:
-        raise ValueError(f"x must have shape [N, C, H, W], got {tuple(x.shape)}.")
+        raise ValueError(f"x must have shape [N, C, H, W], got {tuple(x.shape)}")
     if flow.shape != (x.shape[0], 2, *x.shape[2:]):
         raise ValueError(
             f"flow must have shape [N, 2, H, W] = {(x.shape[0], 2, *x.shape[2:])} for features "
-            f"{tuple(x.shape)}, got {tuple(flow.shape)}."
+            f"{tuple(x.shape)}, got {tuple(flow.shape)}"
         )
     if x.device != flow.device:
-        raise ValueError(f"x and flow must be on one device, got {x.device} and {flow.device}.")
+        raise ValueError(f"x and flow must be on one device, got {x.device} and {flow.device}")
     if x.numel() == 0:
         return x + flow.sum() * 0  # keeps both in the graph
     index, weight = bilinear_corners(flow.to(accumulation_type(x.dtype, flow.dtype)))
@@ -71,10 +71,10 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
         ValueError: flow has another shape, or a size is not positive.
     """
     if flow.dim() != 4 or flow.shape[1] != 2:
-        raise ValueError(f"flow must have shape [N, 2, H, W], got {tuple(flow.shape)}.")
+        raise ValueError(f"flow must have shape [N, 2, H, W], got {tuple(flow.shape)}")
     height, width = flow.shape[2:]
     if min(height, width, *size) < 1:
-        raise ValueError(f"cannot resize a flow from {(height, width)} to {tuple(size)} cells.")
+        raise ValueError(f"cannot resize a flow from {(height, width)} to {tuple(size)} cells")
     if (height, width) == tuple(size):
         return flow
     scale = flow.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)

@@ -355,10 +355,11 @@ class TemporalAggregation(nn.Module):
 
 
 def _stand_alone(codes: FrameCodes) -> FrameCodes:
-    """Codes of one frame without the autograd graph and the rest of the batch behind them.
+    """Copy the codes of one frame, so that they keep neither their batch nor a graph alive.
 
-    Pixel by pixel in memory, as the operators on pairs want them: laid so once a frame here, and
-    not once for every key frame that they are a neighbour of.
+    Maps are stored with all channels of a pixel side by side, the layout that the operators on
+    pairs of frames read fastest. They are laid out here, once per frame; otherwise each pair that
+    a frame is in would do it again.
     """
     layout = torch.channels_last
     return {

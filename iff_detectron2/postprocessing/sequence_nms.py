@@ -26,13 +26,13 @@ import torch
 from tqdm import tqdm
 
 from iff_detectron2.structures.checks import find_bad_detection
+from iff_detectron2.structures.detections import NO_TRACK
 from iff_detectron2.utils.parallel import usable_cores
 
 # Ordinary NMS first or last, and the usual rescoring.
 VARIANTS = {"seq_nms": (False, "mean"), "seq_nms_plus": (True, "mean_max")}
 # Share of a path's highest score in its new score; the rest is its mean.
 RESCORINGS = {"mean": 0.0, "max": 1.0, "mean_max": 0.5}
-NO_TRACK = -1
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def _integers(source: Source, first: int, part: Sequence[dict[str, Any]], key: s
 
 def _text_batches(path: Path) -> Iterator[PredictionBatch]:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"There is no file {path}")
     source = Source(str(path), "line")
     with path.open(encoding="utf-8", errors="replace") as stream:
         for first in itertools.count(1, DETECTIONS_PER_BATCH):

@@ -26,12 +26,12 @@ def iterate_json_array(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"There is no file {path}")
     with path.open(encoding="utf-8") as stream:
         try:
             yield from _Reader(path, stream)
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
+            raise ValueError(f"{path} is not UTF-8 text: {error}") from error
 
 
 class _Reader:

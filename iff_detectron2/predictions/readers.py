@@ -178,11 +178,11 @@ def iterate_videos(
         if frame.video_id is None or frame.frame_index is None:
             raise ValueError(
                 f"{path}, image_id {frame.image_id!r}: the detections have no video_id and "
-                "frame_index; name the dataset that they are of."
+                "frame_index; name the dataset that they are of"
             )
         problem = order.problem(frame.video_id, frame.frame_index)
         if problem:
-            raise ValueError(f"{path}, image_id {frame.image_id!r}: {problem}.")
+            raise ValueError(f"{path}, image_id {frame.image_id!r}: {problem}")
         if begun and frame.video_id != video_id:
             yield video_id, begun
             begun = []

@@ -9,6 +9,9 @@ import numpy as np
 
 from .checks import find_bad_detection
 
+# The track id of a box that is in no track.
+NO_TRACK = -1
+
 
 def _row_starts(frames: np.ndarray, num_frames: int) -> np.ndarray:
     """Return for each frame its first row, and the number of rows at the end, [num_frames + 1]."""
@@ -22,13 +25,13 @@ def _set(frozen: object, name: str, value: np.ndarray) -> None:
 def _check_frames(frames: np.ndarray, num_frames: int, what: str) -> None:
     if frames.size and not 0 <= frames.min() <= frames.max() < num_frames:
         bad = frames[(frames < 0) | (frames >= num_frames)][0]
-        raise ValueError(f"{what}: frame row {bad} is outside 0..{num_frames - 1}.")
+        raise ValueError(f"{what}: frame row {bad} is outside 0..{num_frames - 1}")
 
 
 def _check_lengths(expected: int, what: str, **arrays: np.ndarray) -> None:
     for name, array in arrays.items():
         if len(array) != expected:
-            raise ValueError(f"{what}: {name} has {len(array)} rows, frames has {expected}.")
+            raise ValueError(f"{what}: {name} has {len(array)} rows, frames has {expected}")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class GroundTruth:
         ignored: shape [G], True for boxes that may be matched but count neither way.
         motion_iou: shape [G], in [0, 1]; None where it is not known.
         motion_note: why `motion_iou` is None.
-        sizes: shape [G, 2], width and height x2 - x1 and y2 - y1 as they were annotated, where
-            that was the form; a last bit that is rounded otherwise decides ties in `coco`.
+        sizes: shape [G, 2], annotated width and height of the boxes; None if the annotations have
+            corners. x2 - x1 may differ from them in the last bit, and protocol `coco` would then
+            break ties between equal overlaps in another way than pycocotools.
     """
 
     num_frames: int
@@ -82,12 +86,12 @@ class GroundTruth:
                 f"{what}: box {self.boxes[row].tolist()} (x1, y1, x2, y2) of category "
                 f"{self.classes[row]} in frame row {self.frames[row]} is not usable: coordinates "
                 f"must be finite with x2 >= x1 and y2 >= y1, the category in "
-                f"0..{len(self.class_names) - 1}."
+                f"0..{len(self.class_names) - 1}"
             )
         motion = self.motion_iou
         if motion is not None and not ((motion >= 0) & (motion <= 1)).all():
             row = int(np.argmin((motion >= 0) & (motion <= 1)))
-            raise ValueError(f"{what}: motion IoU {motion[row]} of box {row} is outside [0, 1].")
+            raise ValueError(f"{what}: motion IoU {motion[row]} of box {row} is outside [0, 1]")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -159,7 +163,7 @@ class Detections:
         bad = find_bad_detection(self.boxes, self.scores, self.classes, num_classes)
         if bad is not None:
             row, problem = bad
-            raise ValueError(f"Detection {row} in frame row {self.frames[row]}: {problem}.")
+            raise ValueError(f"Detection {row} in frame row {self.frames[row]}: {problem}")
 
     def sorted_by_frame(self) -> Detections:
         """Return the same detections with frames ascending, the order inside a frame kept."""

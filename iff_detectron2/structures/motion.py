@@ -70,10 +70,10 @@ def motion_iou(
     if not len(boxes) == len(videos) == len(frame_indices) == len(track_ids):
         raise ValueError(
             f"boxes, videos, frame_indices and track_ids have {len(boxes)}, {len(videos)}, "
-            f"{len(frame_indices)} and {len(track_ids)} rows; they must have the same number."
+            f"{len(frame_indices)} and {len(track_ids)} rows; they must have the same number"
         )
     if window < 1:
-        raise ValueError(f"window is {window}; it must be at least 1 frame.")
+        raise ValueError(f"window is {window}; it must be at least 1 frame")
     order = np.lexsort((frame_indices, track_ids, videos))
     boxes, video, frame, track = (
         values[order] for values in (boxes, videos, frame_indices, track_ids)
@@ -88,7 +88,7 @@ def motion_iou(
             row = int(order[int(np.argmax(same_track & (gap == 0)))])
             raise ValueError(
                 f"Track {track_ids[row]} has two boxes in frame {frame_indices[row]} of video "
-                f"number {videos[row]}; a track id must be unique in its frame."
+                f"number {videos[row]}; a track id must be unique in its frame"
             )
         first = np.flatnonzero(same_track & (gap <= window))
         overlap = inclusive_iou(boxes[first], boxes[first + step])
@@ -119,22 +119,22 @@ def read_fgfa_motion_iou(path: str | Path, boxes_per_frame: Sequence[int]) -> np
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"Motion IoU file {path} does not exist.")
+        raise FileNotFoundError(f"Motion IoU file {path} does not exist")
     try:
         from scipy.io import loadmat
     except ImportError as error:
         raise ImportError(
             f"Reading {path} needs scipy: run `pip install scipy`, or leave the file out to "
-            "compute motion IoU from track ids."
+            "compute motion IoU from track ids"
         ) from error
     content = loadmat(str(path))
     if "motion_iou" not in content:
-        raise ValueError(f"{path} has no variable `motion_iou`; it is not FGFA's file.")
+        raise ValueError(f"{path} has no variable `motion_iou`; it is not FGFA's file")
     cells = content["motion_iou"].reshape(-1)
     if len(cells) != len(boxes_per_frame):
         raise ValueError(
             f"{path} has {len(cells)} frames, the dataset has {len(boxes_per_frame)}; the file "
-            "must belong to the frames that are evaluated."
+            "must belong to the frames that are evaluated"
         )
     # A frame without boxes holds an array without elements; whole numbers come as integers.
     values = [np.asarray(cell, dtype=np.float64).reshape(-1) for cell in cells]
@@ -142,6 +142,6 @@ def read_fgfa_motion_iou(path: str | Path, boxes_per_frame: Sequence[int]) -> np
         if len(value) != count:
             raise ValueError(
                 f"{path}: frame row {row} has {len(value)} motion values, the dataset has {count} "
-                "boxes there; both must come from the same annotations, none left out."
+                "boxes there; both must come from the same annotations, none left out"
             )
     return np.concatenate([np.empty(0), *values])

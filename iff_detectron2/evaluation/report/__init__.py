@@ -56,14 +56,14 @@ def write_report(
         ValueError: if there are no runs or more than two, or they differ in protocol or ranges.
     """
     if not 1 <= len(runs) <= 2:
-        raise ValueError(f"The report shows one or two runs, not {len(runs)}.")
+        raise ValueError(f"The report shows one or two runs, not {len(runs)}")
     first = runs[0].result
     for run in runs[1:]:
         ranges = [r.range for r in run.result.ranges]
         if run.result.protocol != first.protocol or ranges != [r.range for r in first.ranges]:
             raise ValueError(
                 f"Runs {runs[0].name!r} and {run.name!r} are scored by different protocols or "
-                "ranges; score both in the same way."
+                "ranges; score both in the same way"
             )
     folder = Path(folder)
     page = Page(dataset.name, runs)
