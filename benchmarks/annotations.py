@@ -23,8 +23,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
-from iff_detectron2.data.datasets.annotation_reader import cache_path
-from iff_detectron2.data.datasets.imagenet.imagenet_vid import (
+from iff_detectron2.data.datasets.imagenet.annotation_reader import cache_path
+from iff_detectron2.data.datasets.imagenet.vid import (
     IMAGENET_VID_CLASSES,
     load_imagenet_vid,
 )

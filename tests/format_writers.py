@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from iff_detectron2.data.datasets.imagenet.imagenet_vid import load_imagenet_vid
+from iff_detectron2.data.datasets.imagenet.vid import load_imagenet_vid
 from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES, generate_moving_shapes
 
 # MOTChallenge has its own classes: the first ones stand in for those of the set.

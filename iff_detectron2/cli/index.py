@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the lists and write those that are not there yet."""
-    from iff_detectron2.data.datasets.imagenet.ilsvrc_index import LIST_MAKERS
     from iff_detectron2.data.datasets.imagenet.known_figures import IMAGENET_FIGURES
+    from iff_detectron2.data.datasets.imagenet.list_makers import LIST_MAKERS
     from iff_detectron2.utils.files import open_atomically
 
     root: Path = args.root.expanduser()

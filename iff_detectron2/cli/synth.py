@@ -6,8 +6,9 @@ import argparse
 import re
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from iff_detectron2.data.moving_shapes import (
     MovingShapesOptions,
@@ -16,69 +17,6 @@ from iff_detectron2.data.moving_shapes import (
 )
 
 HELP = "write MovingShapes, a generated video set in the layout of ImageNet VID"
-
-_DEFAULTS = MovingShapesOptions()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this verb."""
-    parser.add_argument(
-        "out", type=Path, metavar="OUT", help="dataset root, as datasets/moving_shapes"
-    )
-    parser.add_argument("--seed", type=int, default=_DEFAULTS.seed, help="default: %(default)s")
-    parser.add_argument(
-        "--train-videos",
-        type=int,
-        default=_DEFAULTS.num_train_videos,
-        metavar="N",
-        help="videos of the train split (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--val-videos",
-        type=int,
-        default=_DEFAULTS.num_val_videos,
-        metavar="N",
-        help="videos of the val split (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=_DEFAULTS.num_frames,
-        metavar="N",
-        help="frames of a train video (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--val-frames",
-        type=int,
-        metavar="N",
-        help="frames of a val video (default: a quarter more than of a train video)",
-    )
-    parser.add_argument(
-        "--size",
-        type=parse_size,
-        default=_DEFAULTS.size,
-        metavar="WxH",
-        help=f"frame size in pixels (default: {_DEFAULTS.size[0]}x{_DEFAULTS.size[1]})",
-    )
-    parser.add_argument(
-        "--objects",
-        type=int,
-        default=_DEFAULTS.max_objects,
-        metavar="N",
-        help="most objects of a video (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--severity",
-        type=float,
-        default=_DEFAULTS.severity,
-        help="how much frames deteriorate, 0 to 2 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: the usable cores)"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a set made with other options"
-    )
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -89,18 +27,38 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+# Metavariable and reader of the options that are no whole numbers.
+_READ: dict[str, tuple[str, Callable]] = {"size": ("WxH", parse_size), "severity": ("X", float)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="dataset root, as datasets/moving_shapes"
+    )
+    for option in fields(MovingShapesOptions):
+        metavar, read = _READ.get(option.name, ("N", int))
+        default = option.default
+        shown = "x".join(map(str, default)) if isinstance(default, tuple) else default
+        parser.add_argument(
+            option.metadata["flag"],
+            dest=option.name,
+            type=read,
+            default=default,
+            metavar=metavar,
+            help=option.metadata["help"] + (f" (default: {shown})" if default is not None else ""),
+        )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: the usable cores)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a set made with other options"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Generate the set, or say that it is there already."""
-    chosen: dict[str, Any] = {
-        "seed": args.seed,
-        "num_train_videos": args.train_videos,
-        "num_val_videos": args.val_videos,
-        "num_frames": args.frames,
-        "num_val_frames": args.val_frames,
-        "size": args.size,
-        "max_objects": args.objects,
-        "severity": args.severity,
-    }
+    chosen = {option.name: getattr(args, option.name) for option in fields(MovingShapesOptions)}
     try:
         if find_complete(args.out, MovingShapesOptions(**chosen)) is not None:
             print(f"{args.out} already holds this MovingShapes set; nothing to do.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.data.datasets import annotation_reader
+from iff_detectron2.data.datasets.imagenet import annotation_reader
 
 from .boxes import check_boxes
 from .figures import check_figures

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from iff_detectron2.data.datasets import IMAGENET_VID_CLASSES
-from iff_detectron2.data.datasets.imagenet.ilsvrc_rules import train_frame_indices
 from iff_detectron2.data.datasets.imagenet.known_figures import IMAGENET_FIGURES
+from iff_detectron2.data.datasets.imagenet.list_rules import train_frame_indices
 
 from .identity import by_video
 from .report import Finding, finding

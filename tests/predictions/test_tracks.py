@@ -10,7 +10,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from iff_detectron2.data.datasets.mot.mot_challenge import read_truth
+from iff_detectron2.data.datasets.mot.challenge import read_truth
 from iff_detectron2.postprocessing import (
     NO_TRACK,
     VideoTracks,

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_lists import ListForm
-from iff_detectron2.data.datasets.imagenet.imagenet_vid import register_imagenet_vid
 from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
+
+from .imagenet import register_imagenet_vid
+from .imagenet.lists import ListForm
 
 _IMAGENET: dict[str, tuple[str, ListForm]] = {
     "imagenet_vid_train": ("VID_train_15frames", "frames"),

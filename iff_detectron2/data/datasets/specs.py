@@ -9,14 +9,16 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.data.datasets.coco.coco_frames import register_coco_frames
-from iff_detectron2.data.datasets.coco.coco_vid import register_coco_vid
-from iff_detectron2.data.datasets.coco.youtube_vis import register_youtube_vis
-from iff_detectron2.data.datasets.imagenet.imagenet_vid import register_imagenet_vid
-from iff_detectron2.data.datasets.mot.mot_challenge import register_mot_challenge
 from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
 
-from .video_files import register_video_files
+from .coco import (
+    register_coco_frames,
+    register_coco_vid,
+    register_video_files,
+    register_youtube_vis,
+)
+from .imagenet import register_imagenet_vid
+from .mot import register_mot_challenge
 
 
 @dataclass(frozen=True)

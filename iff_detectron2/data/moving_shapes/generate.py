@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_rules import train_list_lines, val_list_lines
+from iff_detectron2.data.datasets.imagenet.list_rules import train_list_lines, val_list_lines
 from iff_detectron2.utils.parallel import usable_cores
 
 from .casting import SPLITS, Role, cast_split
@@ -42,17 +42,10 @@ _Task = tuple[str, int, list[Role]]
 def generate_moving_shapes(
     root: str | os.PathLike[str],
     *,
-    seed: int = 0,
-    num_train_videos: int = 80,
-    num_val_videos: int = 20,
-    num_frames: int = 32,
-    num_val_frames: int | None = None,
-    size: tuple[int, int] = (224, 160),
-    max_objects: int = 3,
-    severity: float = 1.0,
     num_workers: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    **fields: Any,
 ) -> dict[str, Any]:
     """Write a MovingShapes set in the layout of ImageNet VID, unless it is there already.
 
@@ -61,17 +54,10 @@ def generate_moving_shapes(
 
     Args:
         root: dataset root to write to, as `datasets/moving_shapes`.
-        seed: seed of the whole set.
-        num_train_videos: videos of the train split.
-        num_val_videos: videos of the val split.
-        num_frames: frames of a train video.
-        num_val_frames: frames of a val video; None takes a quarter more than `num_frames`.
-        size: width and height of the frames in pixels.
-        max_objects: most objects of a video.
-        severity: how often and how strongly objects deteriorate; 0 never, 1 the default, up to 2.
         num_workers: processes; None takes as many as there are usable cores and work for.
         overwrite: replace a set made with other options.
         progress: show a progress bar.
+        **fields: options of the set, see `MovingShapesOptions`.
 
     Returns:
         Content of the marker: version, options, and counts of each split.
@@ -80,16 +66,7 @@ def generate_moving_shapes(
         ValueError, TypeError: an option is out of range or of a wrong type.
         FileExistsError: another set, or files of others, would be overwritten.
     """
-    options = MovingShapesOptions(
-        seed=seed,
-        num_train_videos=num_train_videos,
-        num_val_videos=num_val_videos,
-        num_frames=num_frames,
-        num_val_frames=num_val_frames,
-        size=size,
-        max_objects=max_objects,
-        severity=severity,
-    )
+    options = MovingShapesOptions(**fields)
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root = Path(root)

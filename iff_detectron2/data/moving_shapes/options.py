@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,29 +10,37 @@ MIN_SIDE, MAX_SIDE = 64, 4096
 MAX_SEVERITY = 2.0
 
 
+def _option(default: Any, flag: str, meaning: str) -> Any:
+    return field(default=default, metadata={"flag": flag, "help": meaning})
+
+
 @dataclass(frozen=True)
 class MovingShapesOptions:
     """Everything that the bytes of the set depend on; checked when made.
 
-    Attributes:
-        seed: seed of the whole set.
-        num_train_videos: videos of the train split.
-        num_val_videos: videos of the val split.
-        num_frames: frames of a train video.
-        num_val_frames: frames of a val video; None takes a quarter more than `num_frames`.
-        size: width and height of the frames in pixels.
-        max_objects: most objects of a video.
-        severity: how often and how strongly objects deteriorate; 0 never, 1 the default, up to 2.
+    The fields are also the generator's arguments, and the command line is made from them: each
+    carries its flag and its meaning.
+
+    Raises:
+        ValueError, TypeError: a value is out of range or of a wrong type.
     """
 
-    seed: int = 0
-    num_train_videos: int = 80
-    num_val_videos: int = 20
-    num_frames: int = 32
-    num_val_frames: int | None = None
-    size: tuple[int, int] = (224, 160)
-    max_objects: int = 3
-    severity: float = 1.0
+    seed: int = _option(0, "--seed", "seed of the whole set")
+    num_train_videos: int = _option(80, "--train-videos", "videos of the train split")
+    num_val_videos: int = _option(20, "--val-videos", "videos of the val split")
+    num_frames: int = _option(32, "--frames", "frames of a train video")
+    num_val_frames: int | None = _option(
+        None,
+        "--val-frames",
+        "frames of a val video; left out, a quarter more than of train",
+    )
+    size: tuple[int, int] = _option(
+        (224, 160), "--size", "width and height of the frames in pixels"
+    )
+    max_objects: int = _option(3, "--objects", "most objects of a video")
+    severity: float = _option(
+        1.0, "--severity", "how often and how strongly objects deteriorate, 0 (never) to 2"
+    )
 
     def __post_init__(self) -> None:
         if self.num_val_frames is None:

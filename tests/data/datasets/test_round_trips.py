@@ -22,7 +22,7 @@ from iff_detectron2.data import (
     register_from_specs,
     register_mot_challenge,
 )
-from iff_detectron2.data.datasets.mot.mot_challenge import MOT_CLASSES
+from iff_detectron2.data.datasets.mot.challenge import MOT_CLASSES
 from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES
 from iff_detectron2.evaluation import VIDEvaluator
 from iff_detectron2.structures import TemporalWindow

@@ -20,8 +20,8 @@ from iff_detectron2.data.datasets.json_file import AnnotationFile, Record, refer
 from iff_detectron2.data.datasets.relative_paths import check_relative
 from iff_detectron2.data.video_index import VideoIndex
 
-from .coco_fields import Categories, instance, segmentation
-from .coco_images import LoadedDataset, frame_size, register_from_file
+from .fields import Categories, instance, segmentation
+from .images import LoadedDataset, frame_size, register_from_file
 
 # Annotations of each frame of a video; None for a frame in which no track has an entry.
 _Frames = list[list[dict[str, Any]] | None]

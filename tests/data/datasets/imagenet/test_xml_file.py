@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iff_detectron2.data.datasets.imagenet import ilsvrc_xml
-from iff_detectron2.data.datasets.imagenet.ilsvrc_xml import (
+from iff_detectron2.data.datasets.imagenet import xml_file as reader
+from iff_detectron2.data.datasets.imagenet.xml_file import (
     XMLObject,
     _parse_plain,
     parse_xml,
@@ -110,7 +110,7 @@ def test_quick_way_says_what_the_parser_says(objects, width: str, space: str) ->
     ).encode()
     quick = _parse_plain(data)
     if quick is not None:
-        with mock.patch.object(ilsvrc_xml, "_parse_plain", return_value=None):
+        with mock.patch.object(reader, "_parse_plain", return_value=None):
             assert parse_xml(data, "f.xml") == quick
 
 

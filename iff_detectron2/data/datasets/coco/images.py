@@ -13,7 +13,7 @@ from iff_detectron2.data.datasets.json_file import AnnotationFile, Record, integ
 from iff_detectron2.data.datasets.relative_paths import check_relative
 from iff_detectron2.data.video_index import VideoIndex
 
-from .coco_fields import Categories, instance
+from .fields import Categories, instance
 
 
 class LoadedDataset(NamedTuple):

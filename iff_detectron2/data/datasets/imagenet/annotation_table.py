@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_xml import XMLAnnotation
 from iff_detectron2.utils.files import open_atomically
+
+from .xml_file import XMLAnnotation
 
 _UNPACKING = (zipfile.BadZipFile, zlib.error)
 

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.data.datasets.annotation_reader import cache_path, read_annotations
-
-from .ilsvrc_rules import still_list_lines, train_list_lines, val_list_lines
-from .imagenet_vid import IMAGENET_VID_CLASSES
+from .annotation_reader import cache_path, read_annotations
+from .list_rules import still_list_lines, train_list_lines, val_list_lines
+from .vid import IMAGENET_VID_CLASSES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from iff_detectron2.data.datasets.frame_folder import UnlistedFrames, check_unlisted, complete_video
 from iff_detectron2.data.datasets.json_file import Record, integer, reference
 
-from .coco_images import (
+from .images import (
     FramePosition,
     ImageAnnotations,
     LoadedDataset,

@@ -18,12 +18,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from iff_detectron2.data.catalog import DatasetDicts, register_video_dataset
-from iff_detectron2.data.datasets.annotation_reader import cache_path, read_annotations
-from iff_detectron2.data.datasets.annotation_table import AnnotationTable
 from iff_detectron2.data.datasets.boxes import BoxCheck
 from iff_detectron2.data.video_index import NumberedFrames, VideoIndex
 
-from .ilsvrc_lists import (
+from .annotation_reader import cache_path, read_annotations
+from .annotation_table import AnnotationTable
+from .lists import (
     ListForm,
     guess_list_form,
     read_frames_list,

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iff_detectron2.data.datasets import annotation_reader
-from iff_detectron2.data.datasets.annotation_reader import (
+from iff_detectron2.data.datasets.imagenet import annotation_reader
+from iff_detectron2.data.datasets.imagenet.annotation_reader import (
     cache_path,
     find_unreadable,
     read_annotations,
 )
-from iff_detectron2.data.datasets.annotation_table import AnnotationTable, load_table
-from iff_detectron2.data.datasets.imagenet.ilsvrc_xml import read_xml
+from iff_detectron2.data.datasets.imagenet.annotation_table import AnnotationTable, load_table
+from iff_detectron2.data.datasets.imagenet.xml_file import read_xml
 
 NUM_FILES, BLOCK = 45, 16  # three blocks
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_index import LIST_MAKERS, find_stills, find_videos
+from iff_detectron2.data.datasets.imagenet.list_makers import LIST_MAKERS, find_stills, find_videos
 
 
 @pytest.fixture

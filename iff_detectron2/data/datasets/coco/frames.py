@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iff_detectron2.data.datasets.frame_folder import FramePattern, split_number
 
-from .coco_images import (
+from .images import (
     FramePosition,
     ImageAnnotations,
     LoadedDataset,

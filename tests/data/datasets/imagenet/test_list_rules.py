@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_lists import (
-    read_frames_list,
-    read_stills_list,
-    read_videos_list,
-)
-from iff_detectron2.data.datasets.imagenet.ilsvrc_rules import (
+from iff_detectron2.data.datasets.imagenet.list_rules import (
     still_list_lines,
     train_frame_indices,
     train_list_lines,
     val_list_lines,
 )
-from iff_detectron2.data.datasets.imagenet.imagenet_vid import IMAGENET_VID_CLASSES
+from iff_detectron2.data.datasets.imagenet.lists import (
+    read_frames_list,
+    read_stills_list,
+    read_videos_list,
+)
+from iff_detectron2.data.datasets.imagenet.vid import IMAGENET_VID_CLASSES
 
 
 def test_train_frames_are_bin_centres() -> None:

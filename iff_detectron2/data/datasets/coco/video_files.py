@@ -10,13 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from iff_detectron2.data.datasets.coco.coco_images import (
-    FramePosition,
-    ImageAnnotations,
-    LoadedDataset,
-    register_from_file,
-)
-from iff_detectron2.data.datasets.coco.coco_vid import ListedVideos
+from iff_detectron2.data.datasets.json_file import Record, integer, text
+from iff_detectron2.data.datasets.relative_paths import check_relative
 from iff_detectron2.video.frames import (
     VideoFileFrames,
     check_video_name,
@@ -24,8 +19,13 @@ from iff_detectron2.video.frames import (
     video_length,
 )
 
-from .json_file import Record, integer, text
-from .relative_paths import check_relative
+from .images import (
+    FramePosition,
+    ImageAnnotations,
+    LoadedDataset,
+    register_from_file,
+)
+from .vid import ListedVideos
 
 _PROGRESS_FROM = 20
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from iopath.common.file_io import file_lock
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_xml import read_xml
 from iff_detectron2.utils.parallel import map_blocks, split_blocks
 
 from .annotation_table import (
@@ -24,6 +23,7 @@ from .annotation_table import (
     make_table,
     save_table,
 )
+from .xml_file import read_xml
 
 _BLOCK = 256  # files that are read, and known to be unchanged, together
 _CACHE_FROM = 2000  # files; fewer are read faster than anybody notices

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from iff_detectron2.data.datasets.imagenet.ilsvrc_lists import (
+from iff_detectron2.data.datasets.imagenet.lists import (
     FrameEntry,
     VideoEntry,
     guess_list_form,
