@@ -7,16 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from iff_detectron2.data.deteriorations import blur_along, defocus
+
 from .casting import Role
-from .degradations import (
-    EXPOSURE,
-    OBJECT_KINDS,
-    Run,
-    active_run,
-    blur_along,
-    defocus,
-    schedule_runs,
-)
+from .degradations import EXPOSURE, OBJECT_KINDS, Run, active_run, schedule_runs
 from .motion import extents, plan_trajectory
 from .objects import Sprite, outline_of, outline_points
 from .options import MovingShapesOptions

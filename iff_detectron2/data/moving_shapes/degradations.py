@@ -1,10 +1,9 @@
-"""What spoils a frame for a moment: when it happens, and how it is drawn."""
+"""When something spoils an object or a frame for a moment; `data.deteriorations` draws it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 # Kinds that befall one object, and kinds that befall the whole frame.
@@ -69,60 +68,3 @@ def schedule_runs(
 def active_run(runs: list[Run], frame: int) -> Run | None:
     """Return the run that covers a frame, if any."""
     return next((run for run in runs if run.covers(frame)), None)
-
-
-def blur_along(image: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """Smear a float32 image evenly along a motion vector in pixels, centred on where it was."""
-    length = float(np.hypot(*motion))
-    if length < 0.5:
-        return image
-    radius = int(np.ceil(length / 2)) + 1
-    kernel = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
-    steps = np.linspace(-0.5, 0.5, int(4 * length) + 3)
-    for x, y in radius + steps[:, None] * motion:
-        # Each sample of the path is shared by its four neighbours: the line is sub-pixel.
-        left, top = int(x), int(y)
-        fx, fy = x - left, y - top
-        kernel[top, left] += (1 - fx) * (1 - fy)
-        kernel[top, left + 1] += fx * (1 - fy)
-        kernel[top + 1, left] += (1 - fx) * fy
-        kernel[top + 1, left + 1] += fx * fy
-    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
-
-
-def defocus(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur a float32 image as an unsharp lens does, sigma in pixels."""
-    return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.1), borderType=cv2.BORDER_REPLICATE)
-
-
-def add_noise(
-    rng: np.random.Generator, image: np.ndarray, *, sigma: float, grain: float
-) -> np.ndarray:
-    """Add fine noise, and coarse noise of `grain` pixels, each of deviation `sigma` (0-255)."""
-    height, width = image.shape[:2]
-    fine = rng.standard_normal((height, width, 3), dtype=np.float32)
-    nodes = (int(height / grain) + 1, int(width / grain) + 1, 3)
-    coarse = cv2.resize(
-        rng.standard_normal(nodes, dtype=np.float32),
-        (width, height),
-        interpolation=cv2.INTER_NEAREST,
-    )
-    return np.clip(image + np.float32(sigma) * (fine + coarse), 0, 255)
-
-
-def compress(image: np.ndarray, *, shrink: float, strength: float) -> np.ndarray:
-    """Send a float32 image through a small, low-quality JPEG, as a starved video stream would."""
-    height, width = image.shape[:2]
-    shrink = max(shrink, 1.0)
-    small_size = (max(int(width / shrink), 2), max(int(height / shrink), 2))
-    small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA)
-    quality = int(np.clip(16 - 12 * strength, 2, 100))
-    done, code = cv2.imencode(
-        ".jpg", np.clip(small, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode a JPEG of {small.shape[1]}x{small.shape[0]}")
-    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise RuntimeError("OpenCV could not decode the JPEG that it encoded")
-    return cv2.resize(decoded.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from iff_detectron2.data.deteriorations import add_noise, blur_along, compress, defocus
+
 from .actor import Actor, Layer
 from .casting import SPLITS, Role, random_stream
-from .degradations import (
-    EXPOSURE,
-    FRAME_KINDS,
-    Run,
-    active_run,
-    add_noise,
-    blur_along,
-    compress,
-    defocus,
-    schedule_runs,
-)
+from .degradations import EXPOSURE, FRAME_KINDS, Run, active_run, schedule_runs
 from .options import MovingShapesOptions
 from .textures import background
 
