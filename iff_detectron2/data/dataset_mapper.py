@@ -17,6 +17,7 @@ from detectron2.data import transforms as T
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.video.frames import read_frame
 
+from .network_input import check_image_format, image_to_tensor
 from .video_index import build_video_index, listed_frames
 
 
@@ -137,6 +138,7 @@ class VIDDatasetMapper(DatasetMapper):
             dataset_names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
         elif isinstance(dataset_names, str):
             dataset_names = (dataset_names,)
+        check_image_format(cfg)
         test = cfg.TEST.VIDEO
         ret = super().from_config(cfg, is_train)
         ret.update(
@@ -173,7 +175,7 @@ class VIDDatasetMapper(DatasetMapper):
         clip = T.AugInput(key, sem_seg=sem_seg)
         transforms = self.augmentations(clip)
 
-        images = {file_name: _to_tensor(clip.image)}
+        images = {file_name: image_to_tensor(clip.image)}
         for ref_file in ref_files:
             if ref_file not in images:
                 ref = self._read(ref_file)
@@ -183,7 +185,7 @@ class VIDDatasetMapper(DatasetMapper):
                         f"{file_name} {key.shape[1]}x{key.shape[0]}; the frames of a video must "
                         "have one size"
                     )
-                images[ref_file] = _to_tensor(transforms.apply_image(ref))
+                images[ref_file] = image_to_tensor(transforms.apply_image(ref))
         sample["image"] = images[file_name]
         sample["ref_images"] = [images[ref_file] for ref_file in ref_files]
         sample["ref_offsets"] = ref_offsets
@@ -298,8 +300,3 @@ class VIDDatasetMapper(DatasetMapper):
         if self.recompute_boxes:
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return utils.filter_empty_instances(instances)
-
-
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H, W, C) array to (C, H, W) tensor."""
-    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

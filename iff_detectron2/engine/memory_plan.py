@@ -97,7 +97,7 @@ class _Peak(TorchDispatchMode):
 
 def plan_memory(
     model: nn.Module,
-    image_size: tuple[int, int],
+    image_shape: tuple[int, ...],
     window: TemporalWindow,
     *,
     memory: FrameMemory | None = None,
@@ -112,7 +112,7 @@ def plan_memory(
 
     Args:
         model: the detector, with or without a temporal part.
-        image_size: height and width of the network's input.
+        image_shape: of the network's input: channels, height, width.
         window: the window of the stream.
         memory: an empty memory of the type and on the device that will be used.
         pairs_per_chunk: as TEST.VIDEO.PAIRS_PER_CHUNK.
@@ -127,9 +127,10 @@ def plan_memory(
     stored = FrameMemory(memory.dtype, memory.device)
     backbone = cast(Any, model.backbone)
     divisor = max(backbone.size_divisibility, 1)
-    padded = [-(-side // divisor) * divisor for side in image_size]
+    channels, *size = image_shape
+    padded = [-(-side // divisor) * divisor for side in size]
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), _Peak() as count:
-        images = torch.empty((1, 3, *padded), device=device)
+        images = torch.empty((1, channels, *padded), device=device)
         if temporal is None:
             backbone(images)
             return MemoryPlan(0, 0, weights, count.peak[device.type], device, device)

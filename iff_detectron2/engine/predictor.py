@@ -12,12 +12,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from detectron2.data import detection_utils
-from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
+from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.modeling.frame_memory import FrameMemory, build_frame_memory
 from iff_detectron2.modeling.temporal import TemporalAggregation
 from iff_detectron2.structures import TemporalWindow
@@ -84,6 +83,7 @@ class VideoPredictor:
             if value not in known:
                 names = ", ".join(repr(name) for name in known)
                 raise ValueError(f"TEST.VIDEO.{key} must be one of {names}, got {value!r}")
+        self._to_input = NetworkInput(cfg)
         self.model = load_model(cfg) if model is None else model.eval()
         if video.COMPILE:
             compile_frame_part(self.model)
@@ -96,10 +96,6 @@ class VideoPredictor:
         self.memory_limit: float = video.MEMORY_LIMIT
         self.on_size_change: str = video.ON_SIZE_CHANGE
         self.amp_type = AMP_TYPES[video.AMP]
-        self.image_format: str = cfg.INPUT.FORMAT
-        self.augmentations = T.AugmentationList(
-            detection_utils.build_augmentation(cfg, is_train=False)
-        )
         self.memory = build_frame_memory(cfg)
         self.reset()
 
@@ -139,7 +135,7 @@ class VideoPredictor:
     ) -> MemoryPlan:
         return plan_memory(
             self.model,
-            (image.shape[1], image.shape[2]),
+            tuple(image.shape),
             window,
             memory=memory,
             pairs_per_chunk=chunk,
@@ -265,13 +261,6 @@ class VideoPredictor:
                     )
         for index, instances in self.flush():
             yield index, waiting.popleft(), instances
-
-    def _to_input(self, frame: np.ndarray) -> torch.Tensor:
-        """Return the network's input as the test mapper makes it, [3, h, w]."""
-        image = frame[:, :, ::-1] if self.image_format == "RGB" else frame
-        clip = T.AugInput(image)
-        self.augmentations(clip)
-        return torch.as_tensor(np.ascontiguousarray(clip.image.transpose(2, 0, 1)))
 
     def _sample(self, frame: _Frame) -> dict[str, Any]:
         return {

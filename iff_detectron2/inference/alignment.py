@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils
-from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch import Tensor
 
+from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.layers import flow_warp, warp_and_aggregate
 from iff_detectron2.modeling.aggregation import Codes
 from iff_detectron2.structures import TemporalWindow
@@ -78,13 +78,7 @@ def window_sample(cfg: CfgNode, frames: Sequence[np.ndarray], key: int) -> dict[
     """
     video = cfg.TEST.VIDEO
     window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
-    augmentations = T.AugmentationList(detection_utils.build_augmentation(cfg, is_train=False))
-
-    def to_input(frame: np.ndarray) -> Tensor:
-        clip = T.AugInput(frame[:, :, ::-1] if cfg.INPUT.FORMAT == "RGB" else frame)
-        augmentations(clip)
-        return torch.as_tensor(np.ascontiguousarray(clip.image.transpose(2, 0, 1)))
-
+    to_input = NetworkInput(cfg)
     refs = window.frames(key, len(frames))
     images = {t: to_input(frames[t]) for t in {key, *refs}}
     return {
@@ -95,8 +89,8 @@ def window_sample(cfg: CfgNode, frames: Sequence[np.ndarray], key: int) -> dict[
 
 
 def _to_bgr(image: torch.Tensor, image_format: str) -> np.ndarray:
-    array = image.permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(array[..., ::-1] if image_format == "RGB" else array)
+    rgb = detection_utils.convert_image_to_rgb(image.permute(1, 2, 0), image_format)
+    return np.ascontiguousarray(rgb[..., ::-1].round().clip(0, 255).astype(np.uint8))
 
 
 @torch.no_grad()

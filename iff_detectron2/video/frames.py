@@ -12,7 +12,8 @@ from typing import overload
 
 import numpy as np
 from detectron2.data import detection_utils as utils
-from PIL import Image
+
+from iff_detectron2.structures.image import in_image_format
 
 from .reader import FrameTable, VideoFile
 
@@ -171,8 +172,4 @@ def read_frame(file_name: str, image_format: str | None = None) -> np.ndarray:
     parts = split_frame_name(file_name)
     if parts is None:
         return utils.read_image(file_name, format=image_format)
-    frame = _CACHE.read(*parts)
-    if image_format == "BGR":
-        return frame
-    rgb = Image.fromarray(np.ascontiguousarray(frame[..., ::-1]))
-    return utils.convert_PIL_to_numpy(rgb, image_format)
+    return in_image_format(_CACHE.read(*parts), image_format)
