@@ -30,7 +30,7 @@ QUICK = {
 # The commands of this environment, whatever is on the path.
 COMMANDS = {
     "python": [sys.executable],
-    "iff-detectron2": [sys.executable, "-m", "iff_detectron2.cli.main"],
+    "iff-detectron2": [sys.executable, "-m", "iff_detectron2_cli"],
 }
 
 

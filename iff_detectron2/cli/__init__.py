@@ -1,0 +1,1 @@
+"""The command line as `iff_detectron2.cli.main`; it lives in `iff_detectron2_cli`."""

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from iff_detectron2.cli import demo
 from iff_detectron2.data.moving_shapes import generate_moving_shapes
+from iff_detectron2_cli import demo
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from iff_detectron2.cli.main import main
+from iff_detectron2_cli.main import main
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 

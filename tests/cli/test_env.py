@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from iff_detectron2.cli import env
+from iff_detectron2_cli import env
 
 
 def test_env_prints_the_report(capsys):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from iff_detectron2.cli.main import main
+from iff_detectron2_cli.main import main
 
 
 @pytest.fixture

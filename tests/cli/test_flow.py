@@ -2,7 +2,7 @@ import cv2
 import pytest
 from video_runs import command, make_frames, write_frames
 
-from iff_detectron2.cli.main import main
+from iff_detectron2_cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from detectron2.data import DatasetCatalog
 
-from iff_detectron2.cli.main import main
 from iff_detectron2.data import register_imagenet_vid
+from iff_detectron2_cli.main import main
 
 LISTS = ("VID_train_15frames", "VID_val_videos", "DET_train_30classes")
 

@@ -8,8 +8,8 @@ import json
 import pytest
 from postprocessing.random_videos import random_video, to_arrays
 
-from iff_detectron2.cli.main import main
 from iff_detectron2.postprocessing import SeqNMSOptions, seq_nms_arrays
+from iff_detectron2_cli.main import main
 
 VIDEOS = {"train/video_0": 6, "train/video_1": 5, "train/video_2": 6}
 

@@ -9,10 +9,10 @@ import cv2
 import pytest
 from video_runs import command, make_frames, write_frames
 
-from iff_detectron2.cli import predict
-from iff_detectron2.cli.main import main
+from iff_detectron2_cli import predict
+from iff_detectron2_cli.main import main
 
-PROGRAM = [sys.executable, "-m", "iff_detectron2.cli.main"]
+PROGRAM = [sys.executable, "-m", "iff_detectron2_cli"]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iff_detectron2.cli import synth
+from iff_detectron2_cli import synth
 
 SMALL = (
     *("--train-videos", "1", "--val-videos", "1", "--frames", "4"),

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 from toy_models import CONFIGS
 
-from iff_detectron2.cli.main import main
 from iff_detectron2.engine import VideoCheckpointer, load_config
 from iff_detectron2.engine.converters import convert_backbone, convert_flownet, read_weights
 from iff_detectron2.modeling.flownet import FlowNetS
+from iff_detectron2_cli.main import main
 
 TORCHVISION = [
     *("MODEL.RESNETS.STRIDE_IN_1X1", False, "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""),

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 HELP = "generate MovingShapes, train a small IFF-Net, evaluate it and draw what it does"
 
-CONFIG = Path(__file__).parents[2] / "configs" / "MovingShapes" / "iff_net_C.yaml"
+CONFIG = Path(__file__).parents[1] / "configs" / "MovingShapes" / "iff_net_C.yaml"
 SHOWN_OFFSETS = (-5, -3, -1, 1, 3, 5)
 SCORE_THRESHOLD = 0.5
 WEIGHTS = "model_final.pth"
@@ -145,6 +142,8 @@ def write_annotated_video(
         path: video file to write.
         num_videos: videos to show, one after the other.
     """
+    import numpy as np
+
     from iff_detectron2.data import read_frame
     from iff_detectron2.video.writer import VideoWriter
     from iff_detectron2.visualization.drawing import draw_detections
@@ -175,6 +174,8 @@ def write_annotated_video(
 
 def _fastest_frame(dicts: Sequence[dict]) -> dict:
     """Return the frame around which one object, seen in all shown neighbours, moves furthest."""
+    import numpy as np
+
     first, last = min(SHOWN_OFFSETS), max(SHOWN_OFFSETS)
 
     def distance(frames: Sequence[dict], t: int) -> float:
@@ -201,6 +202,8 @@ def write_alignment_panel(
     cfg: Any, model: Any, dataset: str, dicts: Sequence[dict], names: Sequence[str], path: Path
 ) -> None:
     """Draw the alignment of some neighbours with a frame in which much moves (cf. Fig. 6)."""
+    import cv2
+
     from iff_detectron2.data import VIDDatasetMapper
     from iff_detectron2.inference.alignment import alignment_rows
     from iff_detectron2.visualization.panel import alignment_panel

@@ -7,8 +7,6 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-import cv2
-
 HELP = "show how the neighbours of a frame are aligned with it, and measure whether it helps"
 
 # Rounding of a weighted sum of float32.
@@ -35,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the panel and print the errors; 1 if the self-check fails."""
+    import cv2
+
     from iff_detectron2.engine import load_config
     from iff_detectron2.engine.predictor import load_model
     from iff_detectron2.inference.alignment import (

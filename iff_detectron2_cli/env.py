@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from iff_detectron2.utils.collect_env import collect_env_report
-
 HELP = "print the versions of system, libraries and GPU, as a bug report needs them"
 
 
@@ -15,5 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
+    from iff_detectron2.utils.collect_env import collect_env_report
+
     print(collect_env_report())
     return 0

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from iff_detectron2.engine.converters import (
-    convert_backbone,
-    convert_flownet,
-    read_weights,
-    save_weights,
-)
-
 HELP = "rename public ResNet and FlowNetS weights to a file for MODEL.WEIGHTS"
 
 
@@ -36,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert what is given and say which settings go with it."""
+    from iff_detectron2.engine.converters import (
+        convert_backbone,
+        convert_flownet,
+        read_weights,
+        save_weights,
+    )
+
     if not (args.backbone or args.flownet):
         raise ValueError("nothing to convert: give --backbone, --flownet or both")
     weights = {}

@@ -10,12 +10,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from iff_detectron2.data.moving_shapes import (
-    MovingShapesOptions,
-    find_complete,
-    generate_moving_shapes,
-)
-
 HELP = "write MovingShapes, a generated video set in the layout of ImageNet VID"
 
 
@@ -32,7 +26,9 @@ _READ: dict[str, tuple[str, Callable]] = {"size": ("WxH", parse_size), "severity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this verb."""
+    """Add the arguments of this verb, made from the generator's options."""
+    from iff_detectron2.data.moving_shapes import MovingShapesOptions
+
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="dataset root, as datasets/moving_shapes"
     )
@@ -58,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate the set, or say that it is there already."""
+    from iff_detectron2.data.moving_shapes import (
+        MovingShapesOptions,
+        find_complete,
+        generate_moving_shapes,
+    )
+
     chosen = {option.name: getattr(args, option.name) for option in fields(MovingShapesOptions)}
     try:
         if find_complete(args.out, MovingShapesOptions(**chosen)) is not None:

@@ -1,0 +1,68 @@
+"""Arguments of a command, whose mistakes are told in one sentence. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the name that is most like a word, or nothing."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[close[0]]}?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, and that reads options behind overrides, too.
+
+    Config overrides are a positional argument `opts` of REMAINDER, as Detectron2 has it: KEY VALUE
+    pairs, or KEY=VALUE for a LazyConfig.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            option = next((word for word in unknown if word.startswith("-")), unknown[0])
+            hint = did_you_mean(option.partition("=")[0], self._option_string_actions)
+            self.error(f"{option} is not known here{hint}")
+        return parsed
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        words = list(sys.argv[1:] if args is None else args)
+        overrides: list[str] = []
+        while True:
+            parsed, unknown = super().parse_known_args(words, namespace)
+            rest = getattr(parsed, "opts", None)
+            if unknown or not rest:
+                break
+            end = self._end_of_overrides(rest)
+            overrides += rest[:end]
+            if end == len(rest):
+                break
+            words = [*words[: len(words) - len(rest)], *rest[end:]]
+        if hasattr(parsed, "opts"):
+            parsed.opts = overrides
+        return parsed, unknown
+
+    def _end_of_overrides(self, words: Sequence[str]) -> int:
+        """Return where overrides end: at an option in the place of a key, or behind the last."""
+        position = 0
+        while position < len(words) and not words[position].startswith("-"):
+            if "=" in words[position]:
+                position += 1
+                continue
+            if position + 1 == len(words) or words[position + 1].startswith("--"):
+                self.error(f"the override {words[position]} has no value: write KEY VALUE")
+            position += 2
+        return position
