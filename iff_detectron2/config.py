@@ -7,6 +7,10 @@ from detectron2.config import CfgNode as CN
 
 def add_iff_config(cfg: CN) -> None:
     """Add the keys of iff_detectron2 to a Detectron2 config, in place."""
+    # What MODEL.WEIGHTS lacks is an error: every weight in testing; in training those that are
+    # frozen, since nothing would give them a value. True leaves them random, to try things out.
+    cfg.MODEL.ALLOW_MISSING_WEIGHTS = False
+
     # --- Backbone: ResNet with a dilated end and a reduction layer ------------------------------
     cfg.MODEL.DILATED_RESNET = CN()
     # Blocks of res2 to res5; empty for the standard numbers of MODEL.RESNETS.DEPTH.

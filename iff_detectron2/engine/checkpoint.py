@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import Any
 
@@ -10,7 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from iff_detectron2.modeling import FlowEstimator
+from .missing_weights import Mismatch, Needs
 
 # What the pickled checkpoints of Detectron2's model zoo are made of.
 _ALLOWED = {
@@ -58,11 +59,63 @@ def load_torch_file(filename: str) -> Any:
 
 
 class VideoCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, except that it reads arrays and plain containers only.
+    """Detectron2's checkpointer, except that it takes no file on trust.
 
-    `.pth` files are read by torch with `weights_only`; `.pkl` files of the model zoo by an
-    unpickler that knows arrays and containers and nothing else.
+    It reads arrays and plain containers only: `.pth` files by torch with `weights_only`, `.pkl`
+    files of the model zoo by an unpickler that knows nothing else. And what a checkpoint does not
+    have is an error where nothing would ever give it a value.
     """
+
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, needs: Needs = "frozen", **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            model: the model whose weights are loaded and saved.
+            save_dir: folder for checkpoints.
+            needs: weights that a checkpoint must have: "all" for a model that will be tested,
+                "frozen" (those that training does not change) for one that will be trained, or
+                "nothing"; `needed_weights` finds it from a config. A checkpoint to resume from
+                must have all.
+            kwargs: those of `DetectionCheckpointer`.
+        """
+        super().__init__(model, save_dir, **kwargs)
+        self.needs: Needs = needs
+        self._source = ""
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint; see :meth:`detectron2.checkpoint.DetectionCheckpointer.load`.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it cannot be read, or lacks weights that are needed.
+        """
+        self._source = path
+        if not path:
+            Mismatch.of(self.model, "", (), list(self.model.state_dict()), (), {}).check(
+                self.model, self.needs
+            )
+        elif not os.path.isfile(self.path_manager.get_local_path(path.partition("?")[0])):
+            raise FileNotFoundError(f"the checkpoint {path} does not exist; check MODEL.WEIGHTS")
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            # Detectron2 forgets this after success alone, and then refuses every other file.
+            self._parsed_url_during_load = None
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint of `save_dir`, or load `path` without what goes with it.
+
+        Raises:
+            FileNotFoundError, ValueError: as `load`.
+        """
+        needs = self.needs
+        if resume and self.has_checkpoint() and needs == "frozen":
+            self.needs = "all"
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self.needs = needs
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if not filename.endswith(".pkl"):
@@ -82,30 +135,16 @@ class VideoCheckpointer(DetectionCheckpointer):
         return load_torch_file(f)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        given = [str(name) for name in checkpoint["model"]]
         incompatible = super()._load_model(checkpoint)
-        names = len(self.model.state_dict())
-        if names and incompatible is not None and len(incompatible.missing_keys) >= names:
-            raise ValueError(
-                "the checkpoint has no weight of this model: is it of another model? "
-                f"Its first names are {sorted(incompatible.unexpected_keys)[:3]}; "
-                "check MODEL.WEIGHTS and the config"
-            )
-        if incompatible is not None:
-            _check_frozen_flow(self.model, set(incompatible.missing_keys))
+        misfits = {name: (there, here) for name, there, here in incompatible.incorrect_shapes}
+        mismatch = Mismatch.of(
+            self.model,
+            self._source or "the checkpoint",
+            given,
+            incompatible.missing_keys,
+            incompatible.unexpected_keys,
+            misfits,
+        )
+        mismatch.check(self.model, self.needs)
         return incompatible
-
-
-def _check_frozen_flow(model: nn.Module, missing: set[str]) -> None:
-    """Refuse a frozen flow estimator without weights, which would stay random for ever."""
-    for prefix, module in model.named_modules():
-        if not isinstance(module, FlowEstimator):
-            continue
-        parameters = {f"{prefix}.{n}": p for n, p in module.named_parameters()}
-        frozen = not any(p.requires_grad for p in parameters.values())
-        without = sorted(missing & parameters.keys())
-        if frozen and without:
-            raise ValueError(
-                f"MODEL.IFF.FLOW.FREEZE is on, but the checkpoint lacks {without[0]} and "
-                f"{len(without) - 1} more weights of the flow estimator; put them into "
-                "MODEL.WEIGHTS (iff-detectron2 convert --flownet) or turn FREEZE off"
-            )

@@ -13,6 +13,8 @@ from detectron2.utils import comm
 
 from .checkpoint import VideoCheckpointer
 from .defaults import setup
+from .missing_weights import needed_weights
+from .preflight import check_classes, check_test_sets
 from .trainer import VideoTrainer
 
 AddConfig = Callable[[CfgNode], None]
@@ -27,8 +29,11 @@ def train_or_test(
     cfg = setup(args, add_config)
     if args.eval_only:
         model = trainer_class.build_model(cfg)
-        checkpointer = VideoCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        needs = needed_weights(cfg, training=False)
+        checkpointer = VideoCheckpointer(model, cfg.OUTPUT_DIR, needs=needs)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        check_test_sets(trainer_class, cfg)
+        check_classes(model, (), cfg.DATASETS.TEST)
         results = trainer_class.test(cfg, model)
         if comm.is_main_process():
             verify_results(cfg, results)

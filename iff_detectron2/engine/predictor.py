@@ -25,6 +25,7 @@ from iff_detectron2.structures.image import check_bgr_image
 from .acceleration import compile_frame_part, mixed_precision, prepare_for_inference
 from .checkpoint import VideoCheckpointer
 from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
+from .missing_weights import needed_weights
 
 ON_SIZE_CHANGE = ("error", "reset")
 AMP_TYPES = {"": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -36,9 +37,14 @@ Results = list[tuple[int, Instances]]
 
 
 def load_model(cfg) -> nn.Module:
-    """Build the model of a config with MODEL.WEIGHTS, for inference alone."""
+    """Build the model of a config with MODEL.WEIGHTS, for inference alone.
+
+    Raises:
+        FileNotFoundError, ValueError: if the weights are missing or of another model.
+    """
     model = build_model(cfg)
-    VideoCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    needs = needed_weights(cfg, training=False)
+    VideoCheckpointer(model, needs=needs).load(cfg.MODEL.WEIGHTS)
     return prepare_for_inference(model)
 
 

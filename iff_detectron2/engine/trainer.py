@@ -28,7 +28,9 @@ from iff_detectron2.modeling import FlowEstimator
 from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, parts_of_a_step
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
+from .missing_weights import needed_weights
 from .postprocess import build_postprocess
+from .preflight import check_classes, check_test_sets
 
 
 class VideoTrainer(DefaultTrainer):
@@ -38,11 +40,14 @@ class VideoTrainer(DefaultTrainer):
         # Not the parent's constructor: it binds DDP to a GPU and loads checkpoints unchecked.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        build_postprocess(cfg)  # what is missing for it is better known now than after training
+        # What is wrong or missing is better known now than after training.
+        build_postprocess(cfg)
         parts = self.parts_of_a_step(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
+        check_test_sets(type(self), cfg)
+        check_classes(model, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         device_ids = [comm.get_local_rank()] if model.device.type == "cuda" else None
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
         amp = cfg.SOLVER.AMP.ENABLED
@@ -53,7 +58,13 @@ class VideoTrainer(DefaultTrainer):
             step = accumulating(model, data_loader, optimizer, parts=parts)
         self._trainer = step
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = VideoCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = VideoCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            needs=needed_weights(cfg, training=True),
+            trainer=weakref.proxy(self),
+        )
+        self._loaded = False
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -71,6 +82,22 @@ class VideoTrainer(DefaultTrainer):
             raise ValueError("SOLVER.AMP.ENABLED needs a GPU, but MODEL.DEVICE is cpu")
         solver = cfg.SOLVER
         return parts_of_a_step(solver.IMS_PER_BATCH, comm.get_world_size(), solver.ACCUMULATE_STEPS)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load the last checkpoint of OUTPUT_DIR or MODEL.WEIGHTS; see Detectron2's trainer.
+
+        Raises:
+            FileNotFoundError, ValueError: if there is no such file, or it lacks weights that
+                nothing would train.
+        """
+        super().resume_or_load(resume)
+        self._loaded = True
+
+    def train(self) -> Any:
+        """Train, from MODEL.WEIGHTS where `resume_or_load` was not called before."""
+        if not self._loaded:
+            self.resume_or_load(resume=False)
+        return super().train()
 
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()
@@ -102,10 +129,11 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str) -> DataLoader:
+        mapper = VIDDatasetMapper(cfg, is_train=False, dataset_names=(dataset_name,))
         dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
         return build_detection_test_loader(
             dicts,
-            mapper=VIDDatasetMapper(cfg, is_train=False, dataset_names=(dataset_name,)),
+            mapper=mapper,
             sampler=VideoInferenceSampler(dicts),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from iff_detectron2.engine.postprocess import build_postprocess
 from iff_detectron2.engine.predictor import VideoPredictor
-from iff_detectron2.structures import Detections
+from iff_detectron2.engine.preflight import check_classes
 from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
-from .journal import Journal
-from .output import VIDEO, AnnotatedVideo, write_annotated_video, write_results
+from .journal import FrameResult, Journal
+from .output import VIDEO, AnnotatedVideo, VideoResults, write_annotated_video, write_results
 
 JOURNAL = "journal.jsonl"
 
@@ -72,8 +72,8 @@ def predict_video(
         Whether the video was gone through to its end.
 
     Raises:
-        ValueError: for a folder with another run, a video that does not fit into memory or of
-            which no frame can be read.
+        ValueError: for class names other than the model's, a folder with another run, a video that
+            does not fit into memory or of which no frame can be read.
     """
     postprocess = build_postprocess(cfg)
     live = isinstance(source, CameraSource)
@@ -83,6 +83,7 @@ def predict_video(
             f"{run.output} holds a run already, and a camera cannot go on where it ended; choose "
             "another output folder, or begin anew in this one"
         )
+    check_classes(predictor.model, (), (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1])
     names = class_names(cfg)
     with Journal(path, {"source": source.identity(), "config": fingerprint(cfg)}) as journal:
         if journal.num_frames:
@@ -92,51 +93,48 @@ def predict_video(
             at_once = live and run.draw
             drawing = AnnotatedVideo(run.output / VIDEO, source.fps, run.draw_threshold)
             with drawing if at_once else nullcontext() as video:
-                for frame, found in _detect(predictor, source, journal, run, stop, report):
+                for frame, result in _detect(predictor, source, journal, run, stop, report):
+                    journal.append(result)
                     if video is not None:
-                        number = str(journal.num_frames - 1)
-                        video.write(frame, found.boxes, found.scores, found.classes, names, number)
+                        found = (result.boxes, result.scores, result.classes)
+                        video.write(frame, *found, names, str(result.frame))
                     if not live and stop():
                         break
                 else:
                     journal.finish()
-        detections = journal.detections()
-        frames = [
-            {"image_id": t, "video_id": source.name, "frame_index": t}
-            for t in range(journal.num_frames)
-        ]
+        results = VideoResults(source.name, journal.num_frames, journal.detections(), names)
         if postprocess is not None:
-            detections = postprocess(detections, frames, run.progress)
+            frames = [
+                {"image_id": t, "video_id": source.name, "frame_index": t}
+                for t in range(results.num_frames)
+            ]
+            detections, track_ids = postprocess(results.detections, frames, run.progress)
+            results = VideoResults(source.name, len(frames), detections, names, track_ids)
         summary = {
-            "video": source.name,
-            "frames": len(frames),
-            "class_names": names,
             "complete": journal.complete,
             "fps": source.fps,
             "postprocess": cfg.TEST.VIDEO.POSTPROCESS,
             "bridged_frames": [{"frame": t, "reason": r} for t, r in journal.bridged.items()],
         }
-        paths = write_results(run.output, detections, frames, names, run.formats, summary)
-        if run.draw and not live and len(frames):
+        paths = write_results(run.output, results, run.formats, summary)
+        if run.draw and not live and results.num_frames:
             with closing(source.read()) as raw:
-                frames_again = (f for f, _ in islice(bridged(raw), len(frames)))
+                frames_again = (f for f, _ in islice(bridged(raw), results.num_frames))
                 write_annotated_video(
                     run.output / VIDEO,
                     frames_again,
                     source.fps,
-                    detections,
-                    names,
-                    len(frames),
+                    results,
                     threshold=run.draw_threshold,
                     progress=run.progress,
                 )
-        if run.draw and len(frames):
+        if run.draw and results.num_frames:
             paths.append(run.output / VIDEO)
         for note in dict.fromkeys(source.notes):
             report(note)
         if journal.bridged:
             report(f"{len(journal.bridged)} frames could not be read; {paths[1]} lists them")
-        report(f"{len(frames)} frames: " + ", ".join(str(path) for path in paths))
+        report(f"{results.num_frames} frames: " + ", ".join(str(path) for path in paths))
         return journal.complete
 
 
@@ -172,20 +170,18 @@ def _detect(
     run: VideoRun,
     stop: Callable[[], bool],
     report: Callable[[str], None],
-) -> Iterator[tuple[np.ndarray, Detections]]:
-    """Note the frames that are not done yet in the journal; yield each with what was found."""
+) -> Iterator[tuple[np.ndarray, FrameResult]]:
+    """Yield the frames that are not done yet with their results, as they come."""
     start = journal.num_frames
     first = predictor.replay_from(start)
     # Whatever cannot be read from there on, the frame that stands in for it comes first.
     begin = journal.last_read_before(first)
     waiting: deque[tuple[np.ndarray, str | None]] = deque()
 
-    def results(pairs) -> Iterator[tuple[np.ndarray, Detections]]:
+    def results(pairs) -> Iterator[tuple[np.ndarray, FrameResult]]:
         for index, instances in pairs:
             frame, reason = waiting.popleft()
-            found = Detections.from_instances([(index, instances)])
-            journal.append(index, found, reason)
-            yield frame, found
+            yield frame, FrameResult.from_instances(index, instances, reason)
             bar.update()
 
     bar = tqdm(

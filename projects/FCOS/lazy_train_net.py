@@ -50,7 +50,7 @@ def main(args):
     model = instantiate(cfg.model).to(cfg.train.device)
     if not args.eval_only:
         return train(cfg, model, args.resume)
-    VideoCheckpointer(model, cfg.train.output_dir).resume_or_load(
+    VideoCheckpointer(model, cfg.train.output_dir, needs="all").resume_or_load(
         cfg.train.init_checkpoint, resume=args.resume
     )
     return test(cfg, model)

@@ -44,6 +44,6 @@ def test_a_frame_beyond_the_end_is_an_error(folder, capsys):
 
 
 def test_a_detector_without_flow_is_an_error(folder, capsys):
-    opts = ("MODEL.IFF.AGGREGATOR", "AverageAggregator")
+    opts = ("MODEL.IFF.AGGREGATOR", "AverageAggregator", "MODEL.ALLOW_MISSING_WEIGHTS", True)
     assert run(folder, "--frame", 3, opts=opts)[0] == 2
     assert "does not align" in capsys.readouterr().err
