@@ -31,7 +31,7 @@ from iff_detectron2.evaluation import (
 )
 from iff_detectron2.evaluation.report import score_run, write_report
 from iff_detectron2.predictions.writers import write_predictions_json, write_predictions_text
-from iff_detectron2.structures.motion import motion_iou
+from iff_detectron2.structures.boxes import motion_iou
 
 VID_VAL_FRAMES = 176_126
 VIDEO_LENGTH = 317  # mean of VID val

@@ -17,20 +17,20 @@ import runpy
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numba
 import numpy as np
 from timing import peak_memory
 
-from iff_detectron2.postprocessing import Rescored, SeqNMSOptions, seq_nms_arrays
+from iff_detectron2.postprocessing import SeqNMSOptions, rescore_detections
+from iff_detectron2.structures import Detections
 from iff_detectron2.utils.parallel import usable_cores
 
 TWIN = Path(__file__).parents[1] / "tests" / "postprocessing" / "plain_seq_nms.py"
 VID_VAL_FRAMES, VID_VAL_VIDEOS, NUM_CLASSES = 176_126, 555, 30
 GROWTH_FRAMES = (100, 200, 400, 800, 1600)
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def make_video(
@@ -40,8 +40,8 @@ def make_video(
     boxes_an_object: int = 3,
     clutter: int = 2,
     num_classes: int = 1,
-) -> Arrays:
-    """Draw frames, boxes (float32), scores and classes of a video.
+) -> Detections:
+    """Draw detections of a video, boxes and scores in single precision.
 
     Objects change speed at random and are reflected at the borders of 1280 x 720 pixels; each has
     `boxes_an_object` boxes in every frame, off by a few pixels, of its own class.
@@ -70,10 +70,12 @@ def make_video(
     )
     scores = generator.random(classes.shape, dtype=np.float32) ** 2
     frames = np.repeat(np.arange(num_frames), boxes_a_frame)
-    return frames, boxes.reshape(-1, 4).astype(np.float32), scores.ravel(), classes.ravel()
+    return Detections(
+        frames, boxes.reshape(-1, 4).astype(np.float32), scores.ravel(), classes.ravel()
+    )
 
 
-def seconds_of(function: Callable[[], Rescored], rounds: int) -> tuple[float, float]:
+def seconds_of(function: Callable[[], object], rounds: int) -> tuple[float, float]:
     """Median and shortest time of some rounds."""
     times = []
     for _ in range(rounds):
@@ -85,10 +87,11 @@ def seconds_of(function: Callable[[], Rescored], rounds: int) -> tuple[float, fl
 
 def compare_with_plain(variant: str, seed: int, rounds: int) -> None:
     """200 frames x 50 boxes of one class: the twin's time over ours, and are they equal?"""
-    arrays = make_video(200, 50, np.random.default_rng(seed))
+    found = make_video(200, 50, np.random.default_rng(seed))
     options = SeqNMSOptions(variant)
-    median, shortest = seconds_of(lambda: seq_nms_arrays(*arrays, options, num_workers=1), rounds)
-    frames, boxes, scores, classes = (column.tolist() for column in arrays)
+    median, shortest = seconds_of(lambda: rescore_detections(found, options, num_workers=1), rounds)
+    columns = (found.frames, found.boxes, found.scores, found.classes)
+    frames, boxes, scores, classes = (column.tolist() for column in columns)
     detections = [
         {"frame": frame, "box": tuple(box), "score": score, "class": class_id}
         for frame, box, score, class_id in zip(frames, boxes, scores, classes, strict=True)
@@ -98,11 +101,11 @@ def compare_with_plain(variant: str, seed: int, rounds: int) -> None:
     start = time.perf_counter()
     plain = plain_seq_nms(detections, variant, rescore)
     plain_seconds = time.perf_counter() - start
-    fast = seq_nms_arrays(*arrays, options)
+    fast, rows = rescore_detections(found, options)
     result = [
         (frames[row], tuple(boxes[row]), score, track)
         for row, score, track in zip(
-            fast.rows.tolist(), fast.scores.tolist(), fast.track_ids.tolist(), strict=True
+            rows.tolist(), fast.scores.tolist(), fast.tracks().tolist(), strict=True
         )
     ]
     expected = [(d["frame"], d["box"], d["score"], d["track"]) for d in plain]
@@ -111,7 +114,7 @@ def compare_with_plain(variant: str, seed: int, rounds: int) -> None:
         f"{variant}, 200 frames x 50 boxes, one class: plain {plain_seconds:.2f} s, fast "
         f"{median * 1e3:.1f} ms (shortest {shortest * 1e3:.1f}, {rounds} rounds, one thread): "
         f"{plain_seconds / median:.0f} times faster; results {equal}, "
-        f"{fast.track_ids.max(initial=0)} tracks"
+        f"{fast.tracks().max(initial=0)} tracks"
     )
 
 
@@ -119,11 +122,11 @@ def measure_growth(variant: str, seed: int, rounds: int) -> None:
     """Time over frames at 50 boxes a frame, and the exponent of a power law through it."""
     medians = []
     for num_frames in GROWTH_FRAMES:
-        arrays = make_video(num_frames, 50, np.random.default_rng(seed))
+        found = make_video(num_frames, 50, np.random.default_rng(seed))
         options = SeqNMSOptions(variant)
 
-        def run(arrays: Arrays = arrays, options: SeqNMSOptions = options) -> Rescored:
-            return seq_nms_arrays(*arrays, options, num_workers=1)
+        def run(found: Detections = found, options: SeqNMSOptions = options) -> object:
+            return rescore_detections(found, options, num_workers=1)
 
         medians.append(seconds_of(run, rounds)[0])
     exponent = np.polyfit(np.log(GROWTH_FRAMES), np.log(medians), 1)[0]
@@ -141,19 +144,26 @@ def measure_set(variant: str, seed: int, scale: float, num_workers: int) -> None
     cuts = np.sort(generator.choice(np.arange(1, num_frames), num_videos - 1, replace=False))
     lengths = np.diff(cuts, prepend=0, append=num_frames)
     parts = [make_video(n, 8, generator, num_classes=NUM_CLASSES) for n in lengths.tolist()]
-    arrays = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-    videos = np.repeat(np.arange(num_videos), [len(part[0]) for part in parts])
+    starts = np.cumsum(lengths) - lengths
+    found = Detections.concatenate(
+        replace(part, frames=part.frames + start) for part, start in zip(parts, starts, strict=True)
+    )
+    frames = [
+        {"video_id": video, "frame_index": index}
+        for video, length in enumerate(lengths.tolist())
+        for index in range(length)
+    ]
     del parts
-    print(f"{num_videos} videos, {num_frames} frames, {len(videos)} boxes: peak with data "
+    print(f"{num_videos} videos, {num_frames} frames, {len(found)} boxes: peak with data "
           f"{peak_memory() / 1024:.2f} GiB")  # fmt: skip
     start = time.perf_counter()
-    rescored = seq_nms_arrays(
-        *arrays, SeqNMSOptions(variant), videos=videos, num_workers=num_workers
+    rescored, _ = rescore_detections(
+        found, SeqNMSOptions(variant), frames=frames, num_workers=num_workers
     )
     seconds = time.perf_counter() - start
     print(
         f"{variant} on it, {num_workers} threads: {seconds:.1f} s, peak "
-        f"{peak_memory() / 1024:.2f} GiB, {len(rescored.rows)} boxes stay"
+        f"{peak_memory() / 1024:.2f} GiB, {len(rescored)} boxes stay"
     )
 
 
@@ -171,7 +181,7 @@ def main() -> None:
         f"{platform.machine()}, {usable_cores()} cores, load {os.getloadavg()[0]:.1f}"
     )
     start = time.perf_counter()
-    seq_nms_arrays(*make_video(2, 5, np.random.default_rng(0)))
+    rescore_detections(make_video(2, 5, np.random.default_rng(0)))
     print(f"first call, which loads or compiles the loops: {time.perf_counter() - start:.1f} s")
     if args.only in (None, "set"):  # first, so that the peak is its own
         print("\nTo reach with seq_nms_plus: 180 s on 2 cores, 4 GiB")

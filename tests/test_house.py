@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "postprocessing": {"predictions", *BASE},
     "data": set(READ),
     "evaluation": {"data", *READ},
-    "doctor": {"data", "evaluation", *READ},
+    "doctor": {"data", *READ},
     "engine": {"kernels", "layers", "modeling", "evaluation", "doctor", *SCORED},
 }
 MAY_IMPORT["inference"] = {"engine", *MAY_IMPORT["engine"]}

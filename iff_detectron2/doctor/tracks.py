@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iff_detectron2.evaluation.protocols import MOTION_RANGES
-from iff_detectron2.structures.motion import motion_iou
+from iff_detectron2.structures.boxes import MOTION_CATEGORIES, motion_iou
 
 from .boxes import xyxy
 from .identity import by_video
@@ -94,8 +93,8 @@ def motion_shares(boxes: Sequence[tuple[Record, Record]]) -> dict[str, float]:
         np.array([numbers.setdefault(("track", a["track_id"]), len(numbers)) for _, a in boxes]),
     )
     shares, rest = {}, np.ones(len(motion), dtype=bool)
-    for category in MOTION_RANGES:
-        inside = rest & (motion >= category.motion[0]) & (motion <= category.motion[1])
-        shares[category.name] = 100.0 * float(inside.mean())
+    for category, (low, high) in MOTION_CATEGORIES.items():
+        inside = rest & (motion >= low) & (motion <= high)
+        shares[category] = 100.0 * float(inside.mean())
         rest &= ~inside
     return shares

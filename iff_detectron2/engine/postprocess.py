@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 
-from iff_detectron2.evaluation import Detections
-from iff_detectron2.postprocessing import SeqNMSOptions, seq_nms_arrays
+from iff_detectron2.postprocessing import SeqNMSOptions, rescore_detections
 from iff_detectron2.postprocessing.sequence_nms import VARIANTS, load_compiled
+from iff_detectron2.structures import Detections
 
 # Where meta-architectures keep the threshold of their NMS; the others have ROI heads.
 _NMS_KEYS = {"RetinaNet": "MODEL.RETINANET.NMS_THRESH_TEST"}
@@ -32,42 +31,28 @@ class SeqNMSPostprocess:
 
     def __call__(
         self, detections: Detections, frames: Sequence[dict[str, Any]], progress: bool = False
-    ) -> tuple[Detections, np.ndarray]:
+    ) -> Detections:
         """Rescore the detections of a dataset.
 
         Args:
             detections: with frame rows.
-            frames: dataset dicts, one a frame row, with `image_id`, `video_id`, `frame_index`.
+            frames: dataset dicts, one per frame row, with `image_id`, `video_id`, `frame_index`.
             progress: show a progress bar.
 
         Returns:
-            Those that stay, in the same order, and their track ids, unique in a video, -1 for none.
+            Those that stay, in the same order, with `track_ids`.
 
         Raises:
             ValueError: a score outside [0, 1], naming the image_id.
         """
-        numbers: dict[Any, int] = {}
-        videos = np.array([numbers.setdefault(f["video_id"], len(numbers)) for f in frames], int)
-        indices = np.array([frame["frame_index"] for frame in frames], int)
-        rows = detections.frames
-        rescored = seq_nms_arrays(
-            indices[rows],
-            detections.boxes,
-            detections.scores,
-            detections.classes,
+        return rescore_detections(
+            detections,
             self.options,
-            videos=videos[rows],
-            describe=lambda row: f"image_id {frames[rows[row]]['image_id']!r}",
+            frames=frames,
+            describe=lambda row: f"image_id {frames[detections.frames[row]]['image_id']!r}",
             num_workers=self.num_workers,
             progress=progress,
-        )
-        kept = Detections(
-            frames=rows[rescored.rows],
-            boxes=detections.boxes[rescored.rows],
-            scores=rescored.scores,
-            classes=detections.classes[rescored.rows],
-        )
-        return kept, rescored.track_ids
+        )[0]
 
 
 def build_postprocess(cfg: CfgNode) -> SeqNMSPostprocess | None:

@@ -1,5 +1,6 @@
 """Evaluation of video object detection: protocols, motion IoU, Detectron2 evaluator."""
 
+from iff_detectron2.data.datasets.imagenet.motion_iou_file import read_fgfa_motion_iou
 from iff_detectron2.predictions.readers import (
     SavedFrame,
     iterate_frames,
@@ -8,8 +9,8 @@ from iff_detectron2.predictions.readers import (
     read_predictions_json,
     read_predictions_text,
 )
-from iff_detectron2.structures.detections import Detections, GroundTruth
-from iff_detectron2.structures.motion import motion_iou, read_fgfa_motion_iou
+from iff_detectron2.structures import Detections, GroundTruth
+from iff_detectron2.structures.boxes import motion_iou
 
 from .dataset_ground_truth import ground_truth_from_dicts
 from .evaluate import evaluate_detections, load_detections

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 
-from iff_detectron2.structures.detections import Detections, GroundTruth
+from iff_detectron2.structures import Detections, GroundTruth
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from iff_detectron2.structures.detections import GroundTruth
-from iff_detectron2.structures.motion import motion_iou, read_fgfa_motion_iou
+from iff_detectron2.data.datasets.imagenet.motion_iou_file import read_fgfa_motion_iou
+from iff_detectron2.structures import GroundTruth
+from iff_detectron2.structures.boxes import motion_iou
 
 Record = dict[str, Any]
 

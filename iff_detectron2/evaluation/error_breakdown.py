@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iff_detectron2.structures.detections import Detections, GroundTruth
-from iff_detectron2.structures.motion import inclusive_iou
+from iff_detectron2.structures import Detections, GroundTruth
+from iff_detectron2.structures.boxes import inclusive_iou
 
 from .matching import detection_box_pairs, iou_thresholds, match_detections
 from .protocols import ALL_BOXES, EvaluationRange, boxes_to_find, rows_by_class_and_score

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from iff_detectron2.predictions.batches import result_batches
 from iff_detectron2.predictions.readers import join_batches, read_predictions
-from iff_detectron2.structures.detections import Detections, GroundTruth
+from iff_detectron2.structures import Detections, GroundTruth
 
 from .evaluation_dataset import EvaluationDataset
 from .protocols import EvaluationRange, EvaluationResult, evaluate_arrays
@@ -116,17 +114,8 @@ def _from_instances(dataset: EvaluationDataset, detections: Mapping[Any, Any]) -
     unknown = detections.keys() - {frame["image_id"] for frame in dataset.frames}
     if unknown:
         raise ValueError(f"image_id {min(unknown, key=str)!r} is not in dataset {dataset.name!r}")
-    found = [
-        (row, detections[frame["image_id"]].to("cpu"))
+    return Detections.from_instances(
+        (row, detections[frame["image_id"]])
         for row, frame in enumerate(dataset.frames)
         if frame["image_id"] in detections
-    ]
-    boxes = [instances.pred_boxes.tensor.double().numpy() for _, instances in found]
-    scores = [instances.scores.double().numpy() for _, instances in found]
-    classes = [instances.pred_classes.numpy() for _, instances in found]
-    return Detections(
-        frames=np.repeat([row for row, _ in found], [len(values) for values in scores]),
-        boxes=np.concatenate([np.empty((0, 4)), *boxes]),
-        scores=np.concatenate([np.empty(0), *scores]),
-        classes=np.concatenate([np.empty(0, dtype=np.int64), *classes]),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.structures.detections import GroundTruth
+from iff_detectron2.structures import GroundTruth
 
 from .dataset_ground_truth import ground_truth_from_dicts
 from .protocols import PROTOCOLS

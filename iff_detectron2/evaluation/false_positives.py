@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from iff_detectron2.structures.detections import GroundTruth
+from iff_detectron2.structures import GroundTruth
 
 
 class MotionRangeWeights:

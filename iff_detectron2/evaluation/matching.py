@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.structures.detections import Detections, GroundTruth
-from iff_detectron2.structures.motion import inclusive_iou
+from iff_detectron2.structures import Detections, GroundTruth
+from iff_detectron2.structures.boxes import inclusive_iou
 
 from .false_positives import MotionRangeWeights
 

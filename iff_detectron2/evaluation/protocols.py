@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from iff_detectron2.structures.detections import Detections, GroundTruth
-from iff_detectron2.structures.motion import inclusive_area
+from iff_detectron2.structures import Detections, GroundTruth
+from iff_detectron2.structures.boxes import MOTION_CATEGORIES, inclusive_area
 
 from .average_precision import RECALL_POINTS, average_precision_and_curve, mean_over_classes
 from .coco_protocol import coco_average_precision
@@ -53,10 +53,8 @@ class EvaluationRange:
 
 
 ALL_BOXES = EvaluationRange("")
-MOTION_RANGES = (
-    EvaluationRange("slow", motion=(0.9, 1.0)),
-    EvaluationRange("medium", motion=(0.7, 0.9)),
-    EvaluationRange("fast", motion=(0.0, 0.7)),
+MOTION_RANGES = tuple(
+    EvaluationRange(name, motion=motion) for name, motion in MOTION_CATEGORIES.items()
 )
 AREA_RANGES = (
     EvaluationRange("area-small", area=(0.0, 50.0**2)),

@@ -13,8 +13,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from iff_detectron2.predictions.writers import write_predictions_json, write_predictions_text
-from iff_detectron2.structures.checks import find_bad_detection
-from iff_detectron2.structures.detections import Detections
+from iff_detectron2.structures import Detections
 
 from .evaluation_dataset import EvaluationDataset
 from .protocols import evaluate_arrays
@@ -22,9 +21,8 @@ from .tables import format_result, save_result
 
 FRAMES_WORTH_A_PROGRESS_BAR = 10_000
 
-FramePrediction = tuple[int, np.ndarray, np.ndarray, np.ndarray]
-# (detections, frames, progress) -> (those that stay, their track ids)
-Postprocess = Callable[[Detections, Sequence[dict[str, Any]], bool], tuple[Detections, np.ndarray]]
+# (detections, frames, progress) -> those that stay
+Postprocess = Callable[[Detections, Sequence[dict[str, Any]], bool], Detections]
 
 
 class VIDEvaluator(DatasetEvaluator):
@@ -89,11 +87,12 @@ class VIDEvaluator(DatasetEvaluator):
         if postprocess is not None:
             self._check_videos()
         self._row_of_image = {frame["image_id"]: row for row, frame in enumerate(self._frames)}
-        self._predictions: list[FramePrediction] = []
+        self._processed: list[int] = []
+        self._found: dict[int, Detections] = {}
 
     def reset(self) -> None:
         """Forget all predictions."""
-        self._predictions = []
+        self._processed, self._found = [], {}
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Keep the detections of some frames as arrays.
@@ -113,14 +112,13 @@ class VIDEvaluator(DatasetEvaluator):
                     f"image_id {image_id!r} is not in dataset {self._dataset_name!r}; the test "
                     "loader must be of the dataset that is evaluated"
                 )
-            instances = output["instances"].to("cpu")
-            boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
-            scores = instances.scores.numpy().astype(np.float32)
-            classes = instances.pred_classes.numpy().astype(np.int32)
-            bad = find_bad_detection(boxes, scores, classes, len(self._ground_truth.class_names))
+            row = self._row_of_image[image_id]
+            found = Detections.from_instances([(row, output["instances"])])
+            bad = found.find_bad(len(self._ground_truth.class_names))
             if bad is not None:
                 raise ValueError(f"image_id {image_id!r}: detection {bad[0]}: {bad[1]}")
-            self._predictions.append((self._row_of_image[image_id], boxes, scores, classes))
+            self._processed.append(row)
+            self._found.setdefault(row, found)
 
     def evaluate(self) -> OrderedDict[str, OrderedDict[str, float]] | None:
         """Score what all processes have seen, save it, and log the table.
@@ -133,25 +131,25 @@ class VIDEvaluator(DatasetEvaluator):
         Raises:
             ValueError: if frames of the dataset were not processed, unless `allow_partial`.
         """
+        found = Detections.concatenate(self._found.values())
+        mine = (np.array(self._processed, dtype=np.int64), found)
+        gathered = [mine]
         if self._distributed:
-            gathered = comm.gather(_concatenate(self._predictions), dst=0)
+            gathered = comm.gather(mine, dst=0)
             if not comm.is_main_process():
                 return None
-        else:
-            gathered = [_concatenate(self._predictions)]
         detections = self._merge(gathered)
         progress = len(self._frames) >= FRAMES_WORTH_A_PROGRESS_BAR
-        track_ids = None
         raw = None if self._output_dir is None else self._output_dir / "predictions_raw.json"
         if self._postprocess is not None:
             if raw is not None:
                 write_predictions_json(raw, detections, self._frames, self._category_ids, progress)
-            detections, track_ids = self._postprocess(detections, self._frames, progress)
+            detections = self._postprocess(detections, self._frames, progress)
         elif raw is not None:
             raw.unlink(missing_ok=True)  # an earlier run's would not fit the new predictions
         if self._output_dir is not None:
             # Before scoring: what took longest to compute is safe first.
-            self._save_predictions(self._output_dir, detections, progress, track_ids)
+            self._save_predictions(self._output_dir, detections, progress)
         result = evaluate_arrays(
             self._ground_truth,
             detections,
@@ -165,30 +163,23 @@ class VIDEvaluator(DatasetEvaluator):
             save_result(result, self._output_dir, self._dataset_name)
         return OrderedDict({self._task: result.metrics()})
 
-    def _merge(self, gathered: Sequence[tuple[np.ndarray, ...]]) -> Detections:
+    def _merge(self, gathered: Sequence[tuple[np.ndarray, Detections]]) -> Detections:
         """Join the processes' predictions in the order of the dataset, each frame once.
 
         The order makes the result the same for any number of processes, ties included.
         """
-        frames, counts, boxes, scores, classes = (
-            np.concatenate(parts) for parts in zip(*gathered, strict=True)
-        )
-        processed, first = np.unique(frames, return_index=True)
-        if len(processed) < len(frames):
+        seen = np.zeros(len(self._frames), dtype=bool)
+        parts = []
+        for rows, detections in gathered:
+            parts.append(detections[~seen[detections.frames]])
+            seen[rows] = True
+        again = sum(len(rows) for rows, _ in gathered) - int(seen.sum())
+        if again:
             self._logger.info(
-                "%d frames were processed more than once; the first result of each counts.",
-                len(frames) - len(processed),
+                "%d frames were processed more than once; the first result of each counts", again
             )
-        self._check_complete(processed)
-        is_first = np.zeros(len(frames), dtype=bool)
-        is_first[first] = True
-        keep = np.repeat(is_first, counts)
-        return Detections(
-            frames=np.repeat(frames, counts)[keep],
-            boxes=boxes[keep],
-            scores=scores[keep],
-            classes=classes[keep],
-        ).sorted_by_frame()
+        self._check_complete(np.flatnonzero(seen))
+        return Detections.concatenate(parts).sorted_by_frame()
 
     def _check_complete(self, processed: np.ndarray) -> None:
         missing = np.setdiff1d(np.arange(len(self._frames)), processed, assume_unique=True)
@@ -213,27 +204,7 @@ class VIDEvaluator(DatasetEvaluator):
                     "post-processing over videos needs video_id and frame_index of every frame"
                 )
 
-    def _save_predictions(
-        self,
-        folder: Path,
-        detections: Detections,
-        progress: bool,
-        track_ids: np.ndarray | None,
-    ) -> None:
+    def _save_predictions(self, folder: Path, detections: Detections, progress: bool) -> None:
         path = folder / "predictions.json"
-        write_predictions_json(
-            path, detections, self._frames, self._category_ids, progress, track_ids
-        )
+        write_predictions_json(path, detections, self._frames, self._category_ids, progress)
         write_predictions_text(folder / "predictions.txt", detections, self._frames, progress)
-
-
-def _concatenate(predictions: Sequence[FramePrediction]) -> tuple[np.ndarray, ...]:
-    """Join frames into arrays: frame rows, detections a frame, boxes, scores, classes."""
-    rows, boxes, scores, classes = zip(*predictions, strict=True) if predictions else ((),) * 4
-    return (
-        np.array(rows, dtype=np.int64),
-        np.array([len(values) for values in scores], dtype=np.int64),
-        np.concatenate([np.empty((0, 4), dtype=np.float32), *boxes]),
-        np.concatenate([np.empty(0, dtype=np.float32), *scores]),
-        np.concatenate([np.empty(0, dtype=np.int32), *classes]),
-    )

@@ -4,49 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.structures import Instances
 
-from iff_detectron2.evaluation import Detections
+from iff_detectron2.structures import Detections
 
 FORMAT = "iff_detectron2 journal 1"
+COLUMNS = ("boxes", "scores", "classes")  # of `Detections`, as a line holds them
 _END = {"end": True}
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """Detections of one frame.
-
-    Attributes:
-        frame: index of the frame, from 0.
-        boxes: corners (x1, y1, x2, y2) in pixels of the frame, one a detection.
-        scores: one a detection.
-        classes: class number of each.
-        bridged: why another frame stood in for this one; None if it was read.
-    """
-
-    frame: int
-    boxes: list[list[float]]
-    scores: list[float]
-    classes: list[int]
-    bridged: str | None = None
-
-    @classmethod
-    def from_instances(
-        cls, frame: int, instances: Instances, bridged: str | None = None
-    ) -> FrameResult:
-        """Take what a detector found."""
-        return cls(
-            frame,
-            instances.pred_boxes.tensor.tolist(),
-            instances.scores.tolist(),
-            instances.pred_classes.tolist(),
-            bridged,
-        )
 
 
 class Journal:
@@ -133,42 +100,41 @@ class Journal:
         # Out of this process, so that the line outlives it.
         self._stream.flush()
 
-    def append(self, result: FrameResult) -> None:
+    def append(self, frame: int, detections: Detections, bridged: str | None = None) -> None:
         """Add the next frame.
+
+        Args:
+            frame: its index.
+            detections: what was found in it.
+            bridged: why another frame stood in for this one; None if it was read.
 
         Raises:
             ValueError: if it is not the next.
         """
-        if result.frame != self.num_frames:
-            raise ValueError(f"{self.path}: frame {self.num_frames} is next, got {result.frame}")
-        self._write(vars(result))
+        if frame != self.num_frames:
+            raise ValueError(f"{self.path}: frame {self.num_frames} is next, got {frame}")
+        columns = {name: getattr(detections, name).tolist() for name in COLUMNS}
+        self._write({"frame": frame, **columns, "bridged": bridged})
         self.num_frames += 1
-        if result.bridged is not None:
-            self.bridged[result.frame] = result.bridged
+        if bridged is not None:
+            self.bridged[frame] = bridged
 
     def finish(self) -> None:
         """Note that the video ends here."""
         self._write(_END)
         self.complete = True
 
-    def results(self) -> Iterator[FrameResult]:
-        """Read the frames that are done, in order."""
+    def detections(self) -> Detections:
+        """All detections of the frames that are done, in order of the frames."""
         lines = self._lines()
         next(lines)
-        for _, value in lines:
-            if value != _END:
-                yield FrameResult(**value)
-
-    def detections(self) -> Detections:
-        """All detections, in order of the frames."""
-        results = [r for r in self.results() if r.scores]
-        counts = [len(r.scores) for r in results]
-        empty = np.empty(0)
-        return Detections(
-            frames=np.repeat([r.frame for r in results], counts) if results else empty,
-            boxes=np.concatenate([np.array(r.boxes) for r in results]) if results else empty,
-            scores=np.concatenate([np.array(r.scores) for r in results]) if results else empty,
-            classes=np.concatenate([np.array(r.classes) for r in results]) if results else empty,
+        return Detections.concatenate(
+            Detections(
+                np.full(len(value["scores"]), value["frame"]),
+                *(np.array(value[name]) for name in COLUMNS),
+            )
+            for _, value in lines
+            if value != _END
         )
 
     def last_read_before(self, frame: int) -> int:

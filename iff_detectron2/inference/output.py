@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.evaluation import Detections
-from iff_detectron2.postprocessing import VideoTracks, write_tracks
-from iff_detectron2.predictions.tracks import COLUMNS
+from iff_detectron2.predictions.tracks import COLUMNS, VideoTracks, write_tracks
 from iff_detectron2.predictions.writers import write_predictions_json
+from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.video.writer import VideoWriter
 from iff_detectron2.visualization.drawing import draw_detections
@@ -25,78 +23,57 @@ PREDICTIONS, SUMMARY, VIDEO = "predictions.json", "run.json", "annotated.mp4"
 FORMATS = {"csv": ".csv", "mot": ".txt"}
 
 
-@dataclass(frozen=True)
-class VideoResults:
-    """What was found in a video.
-
-    Attributes:
-        name: of the video.
-        num_frames: frames that were looked at.
-        detections: in order of the frames.
-        class_names: name of each class number; None for the bare numbers.
-        track_ids: shape [N], negative for none; None where there was no tracking.
-    """
-
-    name: str
-    num_frames: int
-    detections: Detections
-    class_names: Sequence[str] | None
-    track_ids: np.ndarray | None = None
-
-    def category(self, class_id: int) -> str:
-        """Name of a class, its number where it has none."""
-        return str(class_id) if self.class_names is None else self.class_names[class_id]
-
-
 def write_results(
-    folder: Path, results: VideoResults, formats: Sequence[str], summary: dict[str, Any]
+    folder: Path,
+    detections: Detections,
+    frames: Sequence[dict[str, Any]],
+    class_names: Sequence[str] | None,
+    formats: Sequence[str],
+    summary: dict[str, Any],
 ) -> list[Path]:
     """Write predictions, tracks or detections in the formats asked for, and the summary.
 
     Args:
         folder: where to.
-        results: what was found.
+        detections: in order of the frames.
+        frames: of one video, with `image_id`, `video_id` and `frame_index`.
+        class_names: name of each class number; None for the bare numbers.
         formats: of FORMATS, beside the JSON that is always written.
-        summary: goes into `run.json`, after what the results say of themselves.
+        summary: content of `run.json`.
 
     Returns:
         The files.
     """
-    frames = [
-        {"image_id": t, "video_id": results.name, "frame_index": t}
-        for t in range(results.num_frames)
-    ]
-    detections = results.detections
     num_classes = int(detections.classes.max(initial=-1)) + 1
     paths = [folder / PREDICTIONS, folder / SUMMARY]
-    write_predictions_json(
-        paths[0], detections, frames, range(num_classes), track_ids=results.track_ids
-    )
+    write_predictions_json(paths[0], detections, frames, range(num_classes))
     with open_atomically(paths[1]) as stream:
-        content = {
-            "video": results.name,
-            "frames": results.num_frames,
-            "class_names": results.class_names and list(results.class_names),
-            **summary,
-        }
-        json.dump(content, stream, indent=2, allow_nan=False)
+        json.dump(summary, stream, indent=2, allow_nan=False)
         stream.write("\n")
     for name in formats:
-        if results.track_ids is None:
+        if detections.track_ids is None:
             path = folder / f"detections{FORMATS[name]}"
-            (_write_csv if name == "csv" else _write_mot)(path, results)
+            if name == "csv":
+                _write_csv(path, detections, frames, class_names)
+            else:
+                _write_mot(path, detections)
         else:
             path = folder / f"tracks{FORMATS[name]}"
-            write_tracks(path, [_tracks(results, results.track_ids)])
+            write_tracks(path, [_tracks(detections, frames, class_names)])
         paths.append(path)
     return paths
 
 
-def _tracks(results: VideoResults, track_ids: np.ndarray) -> VideoTracks:
-    d = results.detections
-    return VideoTracks(
-        results.name, d.frames, track_ids, d.boxes, d.scores, d.classes, results.class_names
-    )
+def _category(class_id: int, class_names: Sequence[str] | None) -> str:
+    """Name of a class, its number where it has none."""
+    return str(class_id) if class_names is None else class_names[class_id]
+
+
+def _tracks(
+    d: Detections, frames: Sequence[dict[str, Any]], class_names: Sequence[str] | None
+) -> VideoTracks:
+    name = frames[0]["video_id"] if frames else ""
+    return VideoTracks(name, d.frames, d.tracks(), d.boxes, d.scores, d.classes, class_names)
 
 
 def _rows(detections: Detections) -> Iterable[tuple[int, list[float], float, int]]:
@@ -104,20 +81,26 @@ def _rows(detections: Detections) -> Iterable[tuple[int, list[float], float, int
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
-def _write_csv(path: Path, results: VideoResults) -> None:
-    """One line a detection, in the columns of a file of tracks, without a track."""
+def _write_csv(
+    path: Path,
+    detections: Detections,
+    frames: Sequence[dict[str, Any]],
+    class_names: Sequence[str] | None,
+) -> None:
+    """One line per detection, in the columns of a file of tracks, without a track."""
     with open_atomically(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for frame, box, score, class_id in _rows(results.detections):
-            head = (results.name, frame, "", class_id, results.category(class_id))
+        for frame, box, score, class_id in _rows(detections):
+            category = _category(class_id, class_names)
+            head = (frames[frame]["video_id"], frame, "", class_id, category)
             writer.writerow((*head, score, *box))
 
 
-def _write_mot(path: Path, results: VideoResults) -> None:
-    """Return a detection file of MOTChallenge: frames from 1, id -1, no class."""
+def _write_mot(path: Path, detections: Detections) -> None:
+    """Write a detection file of MOTChallenge: frames from 1, id -1, no class."""
     with open_atomically(path) as stream:
-        for frame, (x1, y1, x2, y2), score, _ in _rows(results.detections):
+        for frame, (x1, y1, x2, y2), score, _ in _rows(detections):
             box = ",".join(f"{value:.2f}" for value in (x1, y1, x2 - x1, y2 - y1))
             stream.write(f"{frame + 1},-1,{box},{score:.4f},-1,-1,-1\n")
 
@@ -179,7 +162,9 @@ def write_annotated_video(
     path: Path,
     frames: Iterable[np.ndarray],
     fps: float,
-    results: VideoResults,
+    detections: Detections,
+    class_names: Sequence[str] | None,
+    num_frames: int,
     *,
     threshold: float,
     progress: bool,
@@ -188,18 +173,17 @@ def write_annotated_video(
 
     Args:
         path: video file to write.
-        frames: uint8 BGR, as many as the results have.
-        fps: frames a second.
-        results: what was found.
+        frames: uint8 BGR.
+        fps: frames per second.
+        detections: in order of the frames.
+        class_names: name of each class number; None for the bare numbers.
+        num_frames: how many frames there are.
         threshold: detections with a lower score are not drawn.
         progress: show a progress bar.
     """
-    detections, names = results.detections, results.class_names
-    labels: np.ndarray = detections.classes
-    if results.track_ids is not None:
-        labels, names = _track_labels(results, results.track_ids)
-    starts = detections.row_starts(results.num_frames)
-    numbered = enumerate(tqdm(frames, "drawing", results.num_frames, disable=not progress))
+    labels, names = _labels(detections, class_names)
+    starts = detections.row_starts(num_frames)
+    numbered = enumerate(tqdm(frames, "drawing", num_frames, disable=not progress))
     with AnnotatedVideo(path, fps, threshold) as video:
         for index, frame in numbered:
             rows = slice(starts[index], starts[index + 1])
@@ -207,13 +191,17 @@ def write_annotated_video(
             video.write(frame, boxes, scores, labels[rows], names, str(index))
 
 
-def _track_labels(results: VideoResults, track_ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Numbers each track, and behind them each class for what is on none; and their names."""
-    classes = results.detections.classes
+def _labels(
+    detections: Detections, class_names: Sequence[str] | None
+) -> tuple[np.ndarray, Sequence[str] | None]:
+    """Give a number to each track and, behind these, to the class of what is on none; and names."""
+    track_ids, classes = detections.track_ids, detections.classes
+    if track_ids is None:
+        return classes, class_names
     num_tracks = int(track_ids.max(initial=-1)) + 1
     names = [""] * num_tracks
     for track_id, class_id in zip(track_ids.tolist(), classes.tolist(), strict=True):
-        if track_id >= 0:
-            names[track_id] = f"{results.category(class_id)} {track_id}"
-    names += [results.category(c) for c in range(int(classes.max(initial=-1)) + 1)]
-    return np.where(track_ids >= 0, track_ids, num_tracks + classes), names
+        if track_id != NO_TRACK:
+            names[track_id] = f"{_category(class_id, class_names)} {track_id}"
+    names += [_category(c, class_names) for c in range(int(classes.max(initial=-1)) + 1)]
+    return np.where(track_ids != NO_TRACK, track_ids, num_tracks + classes), names

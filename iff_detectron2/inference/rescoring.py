@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from iff_detectron2.evaluation import EvaluationDataset, SavedFrame, iterate_videos
-from iff_detectron2.postprocessing import NO_TRACK, SeqNMSOptions, VideoTracks, seq_nms_arrays
+from iff_detectron2.postprocessing import SeqNMSOptions, VideoTracks, rescore_detections
+from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.utils.parallel import usable_cores
 
@@ -48,15 +49,11 @@ class RescoredFile:
 
 @dataclass(frozen=True)
 class _RescoredVideo:
-    """The detections of a video that stay, one row each, in the order of the file."""
+    """The detections of a video that stay; `classes` are the ids in the file."""
 
     video_id: str
     frames: list[SavedFrame]
-    frame_numbers: np.ndarray  # position in `frames`
-    boxes: np.ndarray
-    scores: np.ndarray
-    category_ids: np.ndarray
-    track_ids: np.ndarray
+    detections: Detections
 
 
 def rescore_predictions(
@@ -119,16 +116,17 @@ def rescore_predictions(
             _count(video, result)
             if all_frames and result.frames_without:
                 raise ValueError(f"{path}: {result.first_without} has no detection")
-            _write(stream, video, is_first=result.num_kept == len(video.scores))
+            _write(stream, video, is_first=result.num_kept == len(video.detections))
             if keep_tracks:
+                found = video.detections
                 result.tracks.append(
                     VideoTracks(
                         video.video_id,
-                        _frame_indices(video.frames)[video.frame_numbers],
-                        video.track_ids,
-                        video.boxes,
-                        video.scores,
-                        video.category_ids,
+                        _frame_indices(video.frames)[found.frames],
+                        found.tracks(),
+                        found.boxes,
+                        found.scores,
+                        found.classes,
                         names,
                     )
                 )
@@ -181,25 +179,15 @@ def _rescore_video(
         order = np.argsort(known)
         place = order[np.searchsorted(known[order], categories)]
         categories = np.array(dataset.category_ids)[place]
-    rescored = seq_nms_arrays(
-        _frame_indices(frames)[numbers],
-        boxes,
-        np.concatenate([frame.scores for frame in frames]),
-        categories,
+    indices = _frame_indices(frames)
+    rescored, _ = rescore_detections(
+        Detections(numbers, boxes, np.concatenate([frame.scores for frame in frames]), categories),
         options,
+        frames=[{"video_id": video_id, "frame_index": index} for index in indices],
         describe=describe,
         num_workers=1,
     )
-    rows = rescored.rows
-    return _RescoredVideo(
-        video_id,
-        frames,
-        numbers[rows],
-        boxes[rows],
-        rescored.scores,
-        categories[rows],
-        rescored.track_ids,
-    )
+    return _RescoredVideo(video_id, frames, rescored)
 
 
 def _count(video: _RescoredVideo, result: RescoredFile) -> None:
@@ -211,18 +199,18 @@ def _count(video: _RescoredVideo, result: RescoredFile) -> None:
     result.frames_without += int((steps - 1).sum())
     result.num_videos += 1
     result.num_detections += sum(len(frame.scores) for frame in video.frames)
-    result.num_kept += len(video.scores)
-    result.num_tracks += int(video.track_ids.max(initial=0))
+    result.num_kept += len(video.detections)
+    result.num_tracks += int(video.detections.tracks().max(initial=0))
 
 
 def _write(stream: IO[str], video: _RescoredVideo, is_first: bool) -> None:
     separator = "\n" if is_first else ",\n"
     for number, (x1, y1, x2, y2), score, category_id, track_id in zip(
-        video.frame_numbers.tolist(),
-        video.boxes.tolist(),
-        video.scores.tolist(),
-        video.category_ids.tolist(),
-        video.track_ids.tolist(),
+        video.detections.frames.tolist(),
+        video.detections.boxes.tolist(),
+        video.detections.scores.tolist(),
+        video.detections.classes.tolist(),
+        video.detections.tracks().tolist(),
         strict=True,
     ):
         result = {

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from iff_detectron2.engine.postprocess import build_postprocess
 from iff_detectron2.engine.predictor import VideoPredictor
 from iff_detectron2.engine.preflight import check_classes
+from iff_detectron2.structures import Detections
 from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
-from .journal import FrameResult, Journal
-from .output import VIDEO, AnnotatedVideo, VideoResults, write_annotated_video, write_results
+from .journal import Journal
+from .output import VIDEO, AnnotatedVideo, write_annotated_video, write_results
 
 JOURNAL = "journal.jsonl"
 
@@ -93,48 +94,51 @@ def predict_video(
             at_once = live and run.draw
             drawing = AnnotatedVideo(run.output / VIDEO, source.fps, run.draw_threshold)
             with drawing if at_once else nullcontext() as video:
-                for frame, result in _detect(predictor, source, journal, run, stop, report):
-                    journal.append(result)
+                for frame, found in _detect(predictor, source, journal, run, stop, report):
                     if video is not None:
-                        found = (result.boxes, result.scores, result.classes)
-                        video.write(frame, *found, names, str(result.frame))
+                        number = str(journal.num_frames - 1)
+                        video.write(frame, found.boxes, found.scores, found.classes, names, number)
                     if not live and stop():
                         break
                 else:
                     journal.finish()
-        results = VideoResults(source.name, journal.num_frames, journal.detections(), names)
+        detections = journal.detections()
+        frames = [
+            {"image_id": t, "video_id": source.name, "frame_index": t}
+            for t in range(journal.num_frames)
+        ]
         if postprocess is not None:
-            frames = [
-                {"image_id": t, "video_id": source.name, "frame_index": t}
-                for t in range(results.num_frames)
-            ]
-            detections, track_ids = postprocess(results.detections, frames, run.progress)
-            results = VideoResults(source.name, len(frames), detections, names, track_ids)
+            detections = postprocess(detections, frames, run.progress)
         summary = {
+            "video": source.name,
+            "frames": len(frames),
+            "class_names": names,
             "complete": journal.complete,
             "fps": source.fps,
             "postprocess": cfg.TEST.VIDEO.POSTPROCESS,
             "bridged_frames": [{"frame": t, "reason": r} for t, r in journal.bridged.items()],
         }
-        paths = write_results(run.output, results, run.formats, summary)
-        if run.draw and not live and results.num_frames:
+        paths = write_results(run.output, detections, frames, names, run.formats, summary)
+        if run.draw and not live and len(frames):
             with closing(source.read()) as raw:
-                frames_again = (f for f, _ in islice(bridged(raw), results.num_frames))
+                frames_again = (f for f, _ in islice(bridged(raw), len(frames)))
                 write_annotated_video(
                     run.output / VIDEO,
                     frames_again,
                     source.fps,
-                    results,
+                    detections,
+                    names,
+                    len(frames),
                     threshold=run.draw_threshold,
                     progress=run.progress,
                 )
-        if run.draw and results.num_frames:
+        if run.draw and len(frames):
             paths.append(run.output / VIDEO)
         for note in dict.fromkeys(source.notes):
             report(note)
         if journal.bridged:
             report(f"{len(journal.bridged)} frames could not be read; {paths[1]} lists them")
-        report(f"{results.num_frames} frames: " + ", ".join(str(path) for path in paths))
+        report(f"{len(frames)} frames: " + ", ".join(str(path) for path in paths))
         return journal.complete
 
 
@@ -170,18 +174,20 @@ def _detect(
     run: VideoRun,
     stop: Callable[[], bool],
     report: Callable[[str], None],
-) -> Iterator[tuple[np.ndarray, FrameResult]]:
-    """Yield the frames that are not done yet with their results, as they come."""
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """Note the frames that are not done yet in the journal; yield each with what was found."""
     start = journal.num_frames
     first = predictor.replay_from(start)
     # Whatever cannot be read from there on, the frame that stands in for it comes first.
     begin = journal.last_read_before(first)
     waiting: deque[tuple[np.ndarray, str | None]] = deque()
 
-    def results(pairs) -> Iterator[tuple[np.ndarray, FrameResult]]:
+    def results(pairs) -> Iterator[tuple[np.ndarray, Detections]]:
         for index, instances in pairs:
             frame, reason = waiting.popleft()
-            yield frame, FrameResult.from_instances(index, instances, reason)
+            found = Detections.from_instances([(index, instances)])
+            journal.append(index, found, reason)
+            yield frame, found
             bar.update()
 
     bar = tqdm(

@@ -8,17 +8,17 @@ from iff_detectron2.predictions.tracks import (
     write_tracks_json,
     write_tracks_mot,
 )
+from iff_detectron2.structures import NO_TRACK
 
-from .sequence_nms import NO_TRACK, Rescored, SeqNMSOptions, seq_nms, seq_nms_arrays
+from .sequence_nms import SeqNMSOptions, rescore_detections, seq_nms
 
 __all__ = [
     "NO_TRACK",
-    "Rescored",
     "SeqNMSOptions",
     "VideoTracks",
     "check_tracks_path",
+    "rescore_detections",
     "seq_nms",
-    "seq_nms_arrays",
     "write_tracks",
     "write_tracks_csv",
     "write_tracks_json",

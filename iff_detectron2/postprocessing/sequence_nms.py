@@ -16,17 +16,16 @@ boxes of a frame are given therefore does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from iff_detectron2.structures.checks import find_bad_detection
-from iff_detectron2.structures.detections import NO_TRACK
+from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.utils.parallel import usable_cores
 
 # Ordinary NMS first or last, and the usual rescoring.
@@ -76,78 +75,57 @@ class SeqNMSOptions:
         return RESCORINGS[self.rescore or VARIANTS[self.variant][1]]
 
 
-@dataclass(frozen=True)
-class Rescored:
-    """What Seq-NMS leaves.
-
-    Attributes:
-        rows: shape [M], rows of the input that stay, ascending.
-        scores: shape [M], float64.
-        track_ids: shape [M], counted from 1 in each video, over all classes; `NO_TRACK` for boxes
-            that are not on a path of two boxes or more.
-    """
-
-    rows: np.ndarray
-    scores: np.ndarray
-    track_ids: np.ndarray
-
-
-def seq_nms_arrays(
-    frames: np.ndarray,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    classes: np.ndarray,
+def rescore_detections(
+    detections: Detections,
     options: SeqNMSOptions | None = None,
     *,
-    videos: np.ndarray | None = None,
+    frames: Sequence[Mapping[str, Any]] | None = None,
     describe: Callable[[int], str] = "detection {}".format,
     num_workers: int | None = None,
     progress: bool = False,
-) -> Rescored:
-    """Apply Seq-NMS to detections of any number of videos, several at once.
+) -> tuple[Detections, np.ndarray]:
+    """Apply Seq-NMS to the detections of any number of videos, several at once.
 
     Args:
-        frames: shape [N], position of the frame in its video; frames without detections are
-            not listed, and interrupt paths.
-        boxes: shape [N, 4], XYXY in pixels.
-        scores: shape [N], in [0, 1].
-        classes: shape [N], integer.
+        detections: in any order, scores in [0, 1]; frames without detections interrupt paths.
         options: settings; Seq-NMS+ by default.
-        videos: shape [N], integer that tells the videos apart; None for one video.
+        frames: dataset dicts, one per frame row, with `video_id` and `frame_index`; None for one
+            video whose frame rows are its frame indices.
         describe: says in error messages where a row comes from.
         num_workers: threads; None for all usable cores.
         progress: show a progress bar.
 
     Returns:
-        The rows that stay, with their new scores and tracks; the input may be in any order.
+        The detections that stay, in the order given, with their new scores (float64) and
+        `track_ids`: from 1 in each video, over all classes, `NO_TRACK` for boxes that are not on a
+        path of two boxes or more. And their rows in `detections`, [M].
 
     Raises:
-        ValueError: lengths that differ, or a detection that cannot be used, with its place.
+        ValueError: a detection that cannot be used, with its place.
         ImportError: if numba is missing.
     """
     rescore_video = load_compiled()
     options = options or SeqNMSOptions()
-    frames, classes = _integers(frames, "frames"), _integers(classes, "classes")
-    boxes, scores = _floats(boxes).reshape(-1, 4), _floats(scores).reshape(-1)
-    videos = np.zeros(len(frames), np.int64) if videos is None else _integers(videos, "videos")
-    _check(frames, boxes, scores, classes, videos, describe)
+    _check(detections, describe)
+    videos, indices = _places(detections.frames, frames)
+    boxes, scores, classes = detections.boxes, detections.scores, detections.classes
 
     by_video = np.argsort(videos, kind="stable")
     starts = np.flatnonzero(np.diff(videos[by_video], prepend=-1, append=-1))
-    kept = np.empty(len(frames), dtype=bool)
-    new_scores = np.empty(len(frames))
-    track_ids = np.empty(len(frames), dtype=np.int64)
+    kept = np.empty(len(detections), dtype=bool)
+    new_scores = np.empty(len(detections))
+    track_ids = np.empty(len(detections), dtype=np.int64)
 
     def run(video: int) -> None:
         rows = by_video[starts[video] : starts[video + 1]]
         x1, y1, x2, y2 = boxes[rows].T
-        order = np.lexsort((y2, x2, y1, x1, -scores[rows], frames[rows], classes[rows]))
+        order = np.lexsort((y2, x2, y1, x1, -scores[rows], indices[rows], classes[rows]))
         rows = rows[order]
         classes_here = classes[rows]
         kept[rows], new_scores[rows], paths = rescore_video(
             boxes[rows].astype(np.float64),
             scores[rows].astype(np.float64),
-            frames[rows],
+            indices[rows],
             np.flatnonzero(np.diff(classes_here, prepend=-1, append=-1)),
             options.link_iou,
             options.nms_iou,
@@ -155,7 +133,7 @@ def seq_nms_arrays(
             options.min_path_score,
             options.nms_first,
         )
-        track_ids[rows] = _number_tracks(paths, frames[rows])
+        track_ids[rows] = _number_tracks(paths, indices[rows])
 
     num_videos = max(len(starts) - 1, 0)
     with (
@@ -165,7 +143,8 @@ def seq_nms_arrays(
         for _ in pool.map(run, range(num_videos)):
             bar.update()
     rows = np.flatnonzero(kept)
-    return Rescored(rows, new_scores[rows], track_ids[rows])
+    left = replace(detections[rows], scores=new_scores[rows], track_ids=track_ids[rows])
+    return left, rows
 
 
 def seq_nms(
@@ -173,7 +152,7 @@ def seq_nms(
     variant: str = "seq_nms_plus",
     link_iou: float = 0.5,
     nms_iou: float = 0.3,
-    rescore: str | None = "mean_max",
+    rescore: str | None = None,
     min_path_score: float = 1e-2,
 ) -> list[Any]:
     """Apply Seq-NMS to the detections of a video.
@@ -206,28 +185,23 @@ def seq_nms(
                 f"frame {index} of {len(video)} is missing; give a frame without detections as "
                 "Instances without boxes"
             )
-    counts = np.array([len(instances) for instances in video], dtype=np.int64)
-    frames = np.repeat(np.arange(len(video)), counts)
-    starts = np.cumsum(counts) - counts
-    rescored = seq_nms_arrays(
-        frames,
-        _join(np.empty((0, 4)), (instances.pred_boxes.tensor for instances in video)),
-        _join(np.empty(0), (instances.scores for instances in video)),
-        _join(np.empty(0, np.int64), (instances.pred_classes for instances in video)),
+    detections = Detections.from_instances(enumerate(video))
+    starts = detections.row_starts(len(video))
+    frames = detections.frames
+    rescored, rows = rescore_detections(
+        detections,
         options,
         describe=lambda row: f"frame {frames[row]}: detection {row - starts[frames[row]]}",
         num_workers=1,
     )
+    ends, track_ids = rescored.row_starts(len(video)), rescored.tracks()
     result = []
-    ends = np.searchsorted(frames[rescored.rows], np.arange(len(video)), side="right")
-    begin = 0
     for index, instances in enumerate(video):
-        part = slice(begin, ends[index])
-        begin = ends[index]
+        part = slice(ends[index], ends[index + 1])
         device, dtype = instances.scores.device, instances.scores.dtype
-        kept = instances[torch.as_tensor(rescored.rows[part] - starts[index], device=device)]
+        kept = instances[torch.as_tensor(rows[part] - starts[index], device=device)]
         kept.set("scores", torch.as_tensor(rescored.scores[part], dtype=dtype, device=device))
-        kept.set("track_ids", torch.as_tensor(rescored.track_ids[part], device=device))
+        kept.set("track_ids", torch.as_tensor(track_ids[part], device=device))
         result.append(kept)
     return result
 
@@ -247,38 +221,23 @@ def load_compiled() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return rescore_video
 
 
-def _join(nothing: np.ndarray, tensors: Iterable[torch.Tensor]) -> np.ndarray:
-    return np.concatenate([nothing, *(tensor.detach().cpu().numpy() for tensor in tensors)])
+def _places(
+    rows: np.ndarray, frames: Sequence[Mapping[str, Any]] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the video, and the frame index in it, of each row, both [N], int64."""
+    if frames is None:
+        return np.zeros(len(rows), np.int64), rows.astype(np.int64)
+    numbers: dict[Any, int] = {}
+    videos = [numbers.setdefault(frame["video_id"], len(numbers)) for frame in frames]
+    indices = [frame["frame_index"] for frame in frames]
+    return np.array(videos, np.int64)[rows], np.array(indices, np.int64)[rows]
 
 
-def _floats(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values)
-    return values if values.dtype.kind == "f" else values.astype(np.float64)
-
-
-def _integers(values: np.ndarray, name: str) -> np.ndarray:
-    values = np.asarray(values).reshape(-1)
-    if values.size and (values.dtype.kind not in "iu" or values.min() < 0):
-        raise ValueError(f"{name} must be integers from 0, got {values.dtype} {values.min()}")
-    return values.astype(np.int64)
-
-
-def _check(
-    frames: np.ndarray,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    classes: np.ndarray,
-    videos: np.ndarray,
-    describe: Callable[[int], str],
-) -> None:
-    if not len(frames) == len(boxes) == len(scores) == len(classes) == len(videos):
-        raise ValueError(
-            f"frames, boxes, scores, classes and videos have {len(frames)}, {len(boxes)}, "
-            f"{len(scores)}, {len(classes)} and {len(videos)} rows; they must have the same number"
-        )
-    bad = find_bad_detection(boxes, scores, classes)
+def _check(detections: Detections, describe: Callable[[int], str]) -> None:
+    bad = detections.find_bad()
     if bad is not None:
         raise ValueError(f"{describe(bad[0])}: {bad[1]}")
+    scores = detections.scores
     usable = (scores >= 0) & (scores <= 1)
     if not usable.all():
         row = int(np.argmin(usable))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from iff_detectron2.structures.checks import find_bad_detection
+from iff_detectron2.structures import Detections
 
 from .json_stream import iterate_json_array
 
@@ -37,7 +37,7 @@ class Source:
     def error(self, number: int, problem: str, image_id: Any = None) -> ValueError:
         """Return an error that says where a detection is and what is wrong with it."""
         frame = "" if image_id is None else f", image_id {image_id!r}"
-        return ValueError(f"{self.name}, {self.unit} {number}{frame}: {problem}.")
+        return ValueError(f"{self.name}, {self.unit} {number}{frame}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ def _table(source: Source, first: int, lines: Sequence[str]) -> np.ndarray:
 
 def _checked(batch: PredictionBatch) -> PredictionBatch:
     """Return the batch if all its detections can be scored; categories are the dataset's affair."""
-    bad = find_bad_detection(batch.boxes, batch.scores, np.zeros(len(batch.scores), int), 1)
+    nothing = np.zeros(len(batch.scores), int)
+    bad = Detections(nothing, batch.boxes, batch.scores, nothing).find_bad()
     if bad is not None:
         raise batch.error(*bad)
     return batch

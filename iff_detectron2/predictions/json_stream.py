@@ -116,4 +116,4 @@ class _Reader:
 
     def _error(self, problem: str) -> ValueError:
         line = self._lines_before + self._text.count("\n", 0, self._position) + 1
-        return ValueError(f"{self._path}, line {line}, detection {self._count}: {problem}.")
+        return ValueError(f"{self._path}, line {line}, detection {self._count}: {problem}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.structures.detections import Detections
+from iff_detectron2.structures import Detections
 
 from .batches import PredictionBatch, iterate_batches
 
@@ -320,7 +320,7 @@ def join_batches(
                 sizes.append(batch.sizes)
             bar.update(len(rows))
     if not parts:
-        return Detections(np.empty(0), np.empty((0, 4)), np.empty(0), np.empty(0))
+        return Detections.empty()
     rows, boxes, scores, classes = (np.concatenate(values) for values in zip(*parts, strict=True))
     all_sizes = np.concatenate(sizes) if sizes else None
-    return Detections(rows, boxes, scores, classes, all_sizes).sorted_by_frame()
+    return Detections(rows, boxes, scores, classes, sizes=all_sizes).sorted_by_frame()

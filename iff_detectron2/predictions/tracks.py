@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from iff_detectron2.structures.detections import NO_TRACK
+from iff_detectron2.structures import NO_TRACK
 from iff_detectron2.utils.files import open_atomically
 
 COLUMNS = (

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.structures.detections import Detections
+from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.utils.files import open_atomically
 
 
@@ -20,7 +19,6 @@ def write_predictions_json(
     frames: Sequence[dict[str, Any]],
     category_ids: Sequence[int],
     progress: bool = False,
-    track_ids: np.ndarray | None = None,
 ) -> None:
     """Save detections as a list of COCO results with video and frame.
 
@@ -34,11 +32,9 @@ def write_predictions_json(
         frames: dataset dicts, one a frame row.
         category_ids: id in the file of each class.
         progress: show a progress bar.
-        track_ids: shape [N], unique in a video, negative for none.
     """
     starts = detections.row_starts(len(frames))
-    if track_ids is None:
-        track_ids = np.full(len(detections), -1)
+    track_ids = detections.tracks()
     with open_atomically(path) as stream:
         stream.write("[")
         separator = "\n"
@@ -64,7 +60,7 @@ def write_predictions_json(
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
                 }
-                if track_id >= 0:
+                if track_id != NO_TRACK:
                     result["track_id"] = track_id
                 stream.write(separator + json.dumps(result))
                 separator = ",\n"

@@ -1,166 +1,139 @@
-"""Compact arrays of a dataset's ground truth and of a detector's output."""
+"""A detector's output as columns: its one form from the model to the evaluator and the files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
-from .checks import find_bad_detection
+from .columns import check_frames, check_lengths, row_starts, set_column
 
-# The track id of a box that is in no track.
 NO_TRACK = -1
-
-
-def _row_starts(frames: np.ndarray, num_frames: int) -> np.ndarray:
-    """Return for each frame its first row, and the number of rows at the end, [num_frames + 1]."""
-    return np.concatenate(([0], np.cumsum(np.bincount(frames, minlength=num_frames))))
-
-
-def _set(frozen: object, name: str, value: np.ndarray) -> None:
-    object.__setattr__(frozen, name, value)
-
-
-def _check_frames(frames: np.ndarray, num_frames: int, what: str) -> None:
-    if frames.size and not 0 <= frames.min() <= frames.max() < num_frames:
-        bad = frames[(frames < 0) | (frames >= num_frames)][0]
-        raise ValueError(f"{what}: frame row {bad} is outside 0..{num_frames - 1}")
-
-
-def _check_lengths(expected: int, what: str, **arrays: np.ndarray) -> None:
-    for name, array in arrays.items():
-        if len(array) != expected:
-            raise ValueError(f"{what}: {name} has {len(array)} rows, frames has {expected}")
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """Annotated boxes of a dataset, one row a box, and how many frames were listed.
-
-    Attributes:
-        num_frames: frames of the dataset, those without objects too.
-        class_names: one name a class.
-        frames: shape [G], row of the frame a box is in, 0-based.
-        boxes: shape [G, 4], XYXY in pixels.
-        classes: shape [G], 0-based.
-        ignored: shape [G], True for boxes that may be matched but count neither way.
-        motion_iou: shape [G], in [0, 1]; None where it is not known.
-        motion_note: why `motion_iou` is None.
-        sizes: shape [G, 2], annotated width and height of the boxes; None if the annotations have
-            corners. x2 - x1 may differ from them in the last bit, and protocol `coco` would then
-            break ties between equal overlaps in another way than pycocotools.
-    """
-
-    num_frames: int
-    class_names: Sequence[str]
-    frames: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    ignored: np.ndarray
-    motion_iou: np.ndarray | None = None
-    motion_note: str = "no motion IoU was given"
-    sizes: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        what = "GroundTruth"
-        _set(self, "frames", np.asarray(self.frames, dtype=np.int64).reshape(-1))
-        _set(self, "boxes", np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4))
-        _set(self, "classes", np.asarray(self.classes, dtype=np.int64).reshape(-1))
-        _set(self, "ignored", np.asarray(self.ignored, dtype=bool).reshape(-1))
-        _check_frames(self.frames, self.num_frames, what)
-        fields = {"boxes": self.boxes, "classes": self.classes, "ignored": self.ignored}
-        if self.motion_iou is not None:
-            _set(self, "motion_iou", np.asarray(self.motion_iou, dtype=np.float64).reshape(-1))
-            fields["motion_iou"] = self.motion_iou
-        if self.sizes is not None:
-            _set(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
-            fields["sizes"] = self.sizes
-        _check_lengths(len(self.frames), what, **fields)
-        # A box with x2 == x1 is one pixel wide in the inclusive convention of the labels.
-        bad = ~np.isfinite(self.boxes).all(axis=1) | (self.boxes[:, 2:] < self.boxes[:, :2]).any(1)
-        bad |= (self.classes < 0) | (self.classes >= len(self.class_names))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"{what}: box {self.boxes[row].tolist()} (x1, y1, x2, y2) of category "
-                f"{self.classes[row]} in frame row {self.frames[row]} is not usable: coordinates "
-                f"must be finite with x2 >= x1 and y2 >= y1, the category in "
-                f"0..{len(self.class_names) - 1}"
-            )
-        motion = self.motion_iou
-        if motion is not None and not ((motion >= 0) & (motion <= 1)).all():
-            row = int(np.argmin((motion >= 0) & (motion <= 1)))
-            raise ValueError(f"{what}: motion IoU {motion[row]} of box {row} is outside [0, 1]")
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    @property
-    def row_starts(self) -> np.ndarray:
-        """First row of each frame and the number of rows, for boxes sorted by frame."""
-        return _row_starts(self.frames, self.num_frames)
-
-    def sorted_by_frame(self) -> GroundTruth:
-        """Return the same boxes with frames ascending, the order inside a frame kept."""
-        if (np.diff(self.frames) >= 0).all():
-            return self
-        order = np.argsort(self.frames, kind="stable")
-        return replace(
-            self,
-            frames=self.frames[order],
-            boxes=self.boxes[order],
-            classes=self.classes[order],
-            ignored=self.ignored[order],
-            motion_iou=None if self.motion_iou is None else self.motion_iou[order],
-            sizes=None if self.sizes is None else self.sizes[order],
-        )
 
 
 @dataclass(frozen=True)
 class Detections:
-    """A detector's output, one row a detection.
+    """Detections of a list of frames, one row per detection.
 
     Attributes:
-        frames: shape [N], row of the frame a detection is in, 0-based.
+        frames: shape [N], int32, row in the list of frames, 0-based: the position in the dataset,
+            or, in a list of all frames of one video, the frame index.
         boxes: shape [N, 4], XYXY in pixels; float32 is kept as it is, to save memory.
-        scores: shape [N].
-        classes: shape [N], 0-based.
-        sizes: shape [N, 2], width and height as they were given, as for `GroundTruth`.
+        scores: shape [N]; float32 is kept likewise.
+        classes: shape [N], int32, 0-based.
+        track_ids: shape [N], int64, unique in a video, `NO_TRACK` for none; None where nothing was
+            tracked.
+        sizes: shape [N, 2], width and height x2 - x1 and y2 - y1 as they were given, where that
+            was the form; a last bit that is rounded otherwise decides ties in protocol `coco`.
+
+    Raises:
+        ValueError: if the columns differ in length, or numbers that should be whole are not.
     """
 
     frames: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+    track_ids: np.ndarray | None = None
     sizes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "frames", np.asarray(self.frames, dtype=np.int32).reshape(-1))
-        _set(self, "boxes", _floating(self.boxes).reshape(-1, 4))
-        _set(self, "scores", _floating(self.scores).reshape(-1))
-        _set(self, "classes", np.asarray(self.classes, dtype=np.int32).reshape(-1))
-        fields = {"boxes": self.boxes, "scores": self.scores, "classes": self.classes}
+        set_column(self, "frames", _integers(self.frames, "frames", np.int32))
+        set_column(self, "boxes", _floats(self.boxes).reshape(-1, 4))
+        set_column(self, "scores", _floats(self.scores).reshape(-1))
+        set_column(self, "classes", _integers(self.classes, "classes", np.int32))
+        if self.track_ids is not None:
+            set_column(self, "track_ids", _integers(self.track_ids, "track_ids", np.int64))
         if self.sizes is not None:
-            _set(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
-            fields["sizes"] = self.sizes
-        _check_lengths(len(self.frames), "Detections", **fields)
+            set_column(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
+        check_lengths(len(self.frames), "Detections", **self._columns())
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: column for name, column in columns.items() if column is not None}
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """Return a table without rows."""
+        nothing = np.empty(0)
+        return cls(nothing, nothing, nothing, nothing)
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Detections]) -> Detections:
+        """Return the rows of all parts, one part after the other.
+
+        Raises:
+            ValueError: if only some of the parts that have rows know tracks or sizes.
+        """
+        columns = [part._columns() for part in parts if len(part)]
+        if not columns:
+            return cls.empty()
+        different = {name for one in columns for name in columns[0].keys() ^ one.keys()}
+        if different:
+            raise ValueError(f"Detections: only some parts have {' and '.join(sorted(different))}")
+        return cls(**{name: np.concatenate([one[name] for one in columns]) for name in columns[0]})
+
+    @classmethod
+    def from_instances(cls, frames: Iterable[tuple[int, Any]]) -> Detections:
+        """Collect (frame row, Detectron2's `Instances`) pairs.
+
+        Args:
+            frames: `Instances` with `pred_boxes`, `scores` and `pred_classes`, and with `track_ids`
+                in all of them or none; on any device.
+        """
+        return cls.concatenate(_from_instances(row, instances) for row, instances in frames)
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __getitem__(self, rows: np.ndarray | slice) -> Detections:
+        """Return some rows: a slice, a mask [N], or row numbers in the order wanted."""
+        return Detections(**{name: column[rows] for name, column in self._columns().items()})
+
+    def tracks(self) -> np.ndarray:
+        """Return the track id of each row, [N]; `NO_TRACK` for all where nothing was tracked."""
+        return np.full(len(self), NO_TRACK) if self.track_ids is None else self.track_ids
+
     def row_starts(self, num_frames: int) -> np.ndarray:
         """First row of each frame and the number of rows, for detections sorted by frame."""
-        return _row_starts(self.frames, num_frames)
+        return row_starts(self.frames, num_frames)
 
     def frames_without(self, num_frames: int) -> np.ndarray:
         """Rows of the frames that have no detection, ascending."""
         return np.flatnonzero(np.bincount(self.frames, minlength=num_frames) == 0)
 
+    def find_bad(self, num_classes: int | None = None) -> tuple[int, str] | None:
+        """Look for a detection that nothing can be done with.
+
+        Args:
+            num_classes: number of classes of the dataset; None leaves the classes unchecked.
+
+        Returns:
+            Row and description of the first bad detection, None if all are usable.
+        """
+        boxes, scores, classes = self.boxes, self.scores, self.classes
+        usable = np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
+        usable &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        if num_classes is not None:
+            usable &= (classes >= 0) & (classes < num_classes)
+        if usable.all():
+            return None
+        row = int(np.argmin(usable))
+        box = [float(value) for value in boxes[row]]
+        if not np.isfinite(scores[row]):
+            return row, f"score {scores[row]} is not a finite number"
+        if num_classes is not None and not 0 <= classes[row] < num_classes:
+            return row, f"category {classes[row]} is not one of the {num_classes} known (0-based)"
+        if not np.isfinite(boxes[row]).all():
+            return row, f"box {box} has a coordinate that is not a finite number"
+        return row, f"box {box} (x1, y1, x2, y2) has a width or height of zero or less"
+
     def check(self, num_frames: int, num_classes: int) -> None:
         """Raise a ValueError that names the first detection that cannot be scored."""
-        _check_frames(self.frames, num_frames, "Detections")
-        bad = find_bad_detection(self.boxes, self.scores, self.classes, num_classes)
+        check_frames(self.frames, num_frames, "Detections")
+        bad = self.find_bad(num_classes)
         if bad is not None:
             row, problem = bad
             raise ValueError(f"Detection {row} in frame row {self.frames[row]}: {problem}")
@@ -169,16 +142,40 @@ class Detections:
         """Return the same detections with frames ascending, the order inside a frame kept."""
         if (np.diff(self.frames) >= 0).all():
             return self
-        order = np.argsort(self.frames, kind="stable")
-        return Detections(
-            frames=self.frames[order],
-            boxes=self.boxes[order],
-            scores=self.scores[order],
-            classes=self.classes[order],
-            sizes=None if self.sizes is None else self.sizes[order],
-        )
+        return self[np.argsort(self.frames, kind="stable")]
 
 
-def _floating(values: np.ndarray) -> np.ndarray:
+def _from_instances(row: int, instances: Any) -> Detections:
+    scores = _to_numpy(instances.scores)
+    return Detections(
+        frames=np.full(len(scores), row),
+        boxes=_to_numpy(instances.pred_boxes.tensor),
+        scores=scores,
+        classes=_to_numpy(instances.pred_classes),
+        track_ids=_to_numpy(instances.track_ids) if instances.has("track_ids") else None,
+    )
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    # numpy has no bfloat16, and half types would be widened in any case.
+    half = tensor.is_floating_point() and tensor.element_size() < 4
+    return (tensor.float() if half else tensor).numpy()
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
     return values if values.dtype == np.float32 else values.astype(np.float64)
+
+
+def _integers(values: np.ndarray, name: str, dtype: type[np.signedinteger]) -> np.ndarray:
+    values = np.asarray(values).reshape(-1)
+    if values.dtype == dtype or not values.size:
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    if values.dtype.kind not in "iu" or values.min() < limits.min or values.max() > limits.max:
+        raise ValueError(
+            f"Detections: {name} must be whole numbers in {limits.min}..{limits.max}, got "
+            f"{values.dtype} up to {values.max()}"
+        )
+    return values.astype(dtype)

@@ -6,9 +6,9 @@ import csv
 import json
 
 import pytest
-from postprocessing.random_videos import random_video, to_arrays
+from postprocessing.random_videos import random_video, to_detections
 
-from iff_detectron2.postprocessing import SeqNMSOptions, seq_nms_arrays
+from iff_detectron2.postprocessing import SeqNMSOptions, rescore_detections
 from iff_detectron2_cli.main import main
 
 VIDEOS = {"train/video_0": 6, "train/video_1": 5, "train/video_2": 6}
@@ -66,12 +66,10 @@ def test_equals_seq_nms_of_each_video(run, tmp_path, capsys, arguments, options)
     for number, (video_id, length) in enumerate(VIDEOS.items()):
         detections = random_video(number, num_frames=length, num_tracks=6, levels=0)
         detections = sorted(detections, key=lambda d: d["frame"])
-        rescored = seq_nms_arrays(*to_arrays(detections), options)
+        rescored, rows = rescore_detections(to_detections(detections), options)
         expected += [
             (video_id, detections[row]["frame"], *detections[row]["box"], score, track)
-            for row, score, track in zip(
-                rescored.rows, rescored.scores, rescored.track_ids, strict=True
-            )
+            for row, score, track in zip(rows, rescored.scores, rescored.track_ids, strict=True)
         ]
     got = [
         (

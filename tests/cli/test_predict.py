@@ -72,9 +72,9 @@ def test_ctrl_c_ends_after_the_frame_and_keeps_what_is_done(folder, capsys, monk
 
     append = Journal.append
 
-    def interrupted(self, result):
-        append(self, result)
-        if result.frame == 4:
+    def interrupted(self, frame, *result):
+        append(self, frame, *result)
+        if frame == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Journal, "append", interrupted)

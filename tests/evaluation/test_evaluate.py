@@ -11,7 +11,7 @@ import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from plain_protocol import plain_evaluate
-from structures.test_motion import plain_motion_iou
+from structures.test_boxes import plain_motion_iou
 from vid_cases import CLASSES, make_dicts, noisy, nothing, run
 
 from iff_detectron2.evaluation import (

@@ -4,7 +4,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from iff_detectron2.inference.journal import FrameResult, Journal
+from iff_detectron2.inference.journal import Journal
+from iff_detectron2.structures import Detections
 
 RUN = {"source": {"file": "a.mp4", "bytes": 10}, "config": "abc"}
 
@@ -14,7 +15,7 @@ def result(frame, count=2, bridged=None):
     instances.pred_boxes = Boxes(torch.arange(4.0 * count).reshape(count, 4) / 3 + frame)
     instances.scores = torch.linspace(0.1, 0.9, count)
     instances.pred_classes = torch.arange(count)
-    return FrameResult.from_instances(frame, instances, bridged)
+    return frame, Detections.from_instances([(frame, instances)]), bridged
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def path(tmp_path):
 def written(path, *results):
     with Journal(path, RUN) as journal:
         for r in results:
-            journal.append(r)
+            journal.append(*r)
 
 
 def test_what_is_appended_is_there_again_to_the_last_bit(path):
@@ -33,13 +34,13 @@ def test_what_is_appended_is_there_again_to_the_last_bit(path):
     written(path, *results[:2])
     with Journal(path, RUN) as journal:
         assert journal.num_frames == 2
-        journal.append(results[2])
-        assert list(journal.results()) == results
+        journal.append(*results[2])
         assert journal.bridged == {2: "broken"}
         detections = journal.detections()
     assert detections.frames.tolist() == [0, 0, 2, 2]
-    assert detections.boxes.tolist() == results[0].boxes + results[2].boxes
-    assert detections.scores.tolist() == results[0].scores + results[2].scores
+    for name in ("boxes", "scores"):
+        expected = [value for _, found, _ in results for value in getattr(found, name).tolist()]
+        assert getattr(detections, name).tolist() == expected
     assert detections.classes.tolist() == [0, 1, 0, 1]
 
 
@@ -51,7 +52,7 @@ def test_an_empty_journal(path):
 
 def test_a_line_is_safe_before_the_file_is_closed(path):
     journal = Journal(path, RUN)
-    journal.append(result(0))
+    journal.append(*result(0))
     assert len(path.read_text().splitlines()) == 2
     journal.close()
 
@@ -64,7 +65,7 @@ def test_a_torn_last_line_is_cut_off(path, cut):
     path.write_bytes(whole[: -min(cut, last - 1)])
     with Journal(path, RUN) as journal:
         assert journal.num_frames == 1
-        journal.append(result(1))
+        journal.append(*result(1))
     assert path.read_bytes() == whole
 
 
@@ -98,7 +99,7 @@ def test_another_run_is_an_error(path):
 
 def test_frames_come_in_order(path):
     with Journal(path, RUN) as journal, pytest.raises(ValueError, match="frame 0 is next, got 1"):
-        journal.append(result(1))
+        journal.append(*result(1))
 
 
 def test_the_end_is_noted(path):
@@ -108,11 +109,11 @@ def test_the_end_is_noted(path):
         journal.finish()
     with Journal(path, RUN) as journal:
         assert journal.complete
-        assert [r.frame for r in journal.results()] == [0]
+        assert journal.detections().frames.tolist() == [0, 0]
 
 
 def test_the_last_frame_that_was_read(path):
     with Journal(path, RUN) as journal:
         for t, reason in enumerate(["bad", None, None, "bad", "bad", None]):
-            journal.append(result(t, bridged=reason))
+            journal.append(*result(t, bridged=reason))
         assert [journal.last_read_before(t) for t in range(7)] == [0, 0, 1, 2, 2, 2, 5]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from iff_detectron2.structures import Detections
+
 
 def random_video(seed, num_frames=8, num_tracks=4, num_classes=2, clutter=3, grid=4, levels=6):
     """Return detections of tracks that move on a grid, with duplicates, gaps, clutter and equal
@@ -51,9 +53,9 @@ def random_video(seed, num_frames=8, num_tracks=4, num_classes=2, clutter=3, gri
     ]
 
 
-def to_arrays(detections):
-    """Frames, boxes, scores and classes of detections, as `seq_nms_arrays` wants them."""
-    return (
+def to_detections(detections):
+    """Columns of detections of one video."""
+    return Detections(
         np.array([d["frame"] for d in detections], dtype=np.int64),
         np.array([d["box"] for d in detections], dtype=np.float64).reshape(-1, 4),
         np.array([d["score"] for d in detections], dtype=np.float64),

@@ -18,12 +18,12 @@ from iff_detectron2 import postprocessing
 from iff_detectron2.postprocessing import (
     NO_TRACK,
     SeqNMSOptions,
+    rescore_detections,
     seq_nms,
-    seq_nms_arrays,
 )
 
 from .plain_seq_nms import plain_seq_nms
-from .random_videos import random_video, to_arrays
+from .random_videos import random_video, to_detections
 
 RESCORINGS = ("mean", "max", "mean_max")
 VARIANTS = ("seq_nms", "seq_nms_plus")
@@ -45,16 +45,13 @@ def as_set(detections):
 
 
 def run_fast(detections, variant, rescore=None, **options):
-    rescored = seq_nms_arrays(
-        *to_arrays(detections), SeqNMSOptions(variant, rescore=rescore, **options)
+    rescored, rows = rescore_detections(
+        to_detections(detections), SeqNMSOptions(variant, rescore=rescore, **options)
     )
     return [
         {**detections[row], "score": score, "track": track}
         for row, score, track in zip(
-            rescored.rows.tolist(),
-            rescored.scores.tolist(),
-            rescored.track_ids.tolist(),
-            strict=True,
+            rows.tolist(), rescored.scores.tolist(), rescored.track_ids.tolist(), strict=True
         )
     ]
 
@@ -89,20 +86,21 @@ def test_equals_the_plain_twin(detections, variant, rescore, link_iou, nms_iou, 
 @settings(max_examples=50, deadline=None)
 @given(detections=videos, variant=st.sampled_from(VARIANTS), rescore=st.sampled_from(RESCORINGS))
 def test_moves_no_box_and_keeps_scores_in_range(detections, variant, rescore):
-    arrays = to_arrays(detections)
-    rescored = seq_nms_arrays(*arrays, SeqNMSOptions(variant, rescore=rescore))
-    assert (np.diff(rescored.rows) > 0).all()
+    given = to_detections(detections)
+    rescored, rows = rescore_detections(given, SeqNMSOptions(variant, rescore=rescore))
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rescored.boxes, given.boxes[rows])
     assert ((rescored.scores >= 0) & (rescored.scores <= 1)).all()
     untracked = rescored.track_ids == NO_TRACK
-    np.testing.assert_array_equal(rescored.scores[untracked], arrays[2][rescored.rows[untracked]])
+    np.testing.assert_array_equal(rescored.scores[untracked], given.scores[rows[untracked]])
     # A track has one class, and one box in each of a run of frames without a gap.
     for track in range(1, rescored.track_ids.max(initial=0) + 1):
-        rows = rescored.rows[rescored.track_ids == track]
-        assert len(rows) > 1
-        assert len(set(arrays[3][rows])) == 1
-        assert len(set(rescored.scores[rescored.track_ids == track])) == 1
-        frames = sorted(arrays[0][rows])
-        assert frames == list(range(frames[0], frames[0] + len(rows)))
+        part = rescored[rescored.track_ids == track]
+        assert len(part) > 1
+        assert len(set(part.classes)) == 1
+        assert len(set(part.scores)) == 1
+        frames = sorted(part.frames)
+        assert frames == list(range(frames[0], frames[0] + len(part)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -139,6 +137,13 @@ def test_rescoring_by_hand():
     assert [i.scores.tolist() for i in video] == [
         pytest.approx([0.9, 0.2]), pytest.approx([0.3, 0.4]), pytest.approx([0.6])
     ]  # fmt: skip
+
+
+def test_each_variant_has_its_own_rescoring():
+    """E1: without `rescore`, seq_nms takes the mean (FGFA), seq_nms_plus half mean, half max."""
+    video = [make_instances([[0, 0, 9, 9]], [score]) for score in (0.9, 0.3, 0.6)]
+    for variant, expected in (("seq_nms", 0.6), ("seq_nms_plus", 0.75)):
+        assert [i.scores.item() for i in seq_nms(video, variant)] == pytest.approx([expected] * 3)
 
 
 def test_thresholds_are_inclusive():
@@ -220,19 +225,17 @@ def test_several_videos_equal_each_alone():
     parts = [random_video(seed, num_frames=6) for seed in range(5)]
     mixed = [(video, d) for video, part in enumerate(parts) for d in part]
     np.random.default_rng(0).shuffle(mixed)
-    videos = np.array([7 * video for video, _ in mixed])
-    arrays = to_arrays([d for _, d in mixed])
+    # Frame rows in an order of their own, as a dataset may have it.
+    places = sorted({(d["frame"], video) for video, d in mixed})
+    frames = [{"video_id": f"v{video}", "frame_index": frame} for frame, video in places]
+    table = to_detections([{**d, "frame": places.index((d["frame"], video))} for video, d in mixed])
     for num_workers in (1, 3):
-        rescored = seq_nms_arrays(*arrays, videos=videos, num_workers=num_workers, progress=True)
+        rescored, rows = rescore_detections(
+            table, frames=frames, num_workers=num_workers, progress=True
+        )
         together = [
-            (video, {**mixed[row][1], "score": score, "track": track})
-            for row, video, score, track in zip(
-                rescored.rows,
-                videos[rescored.rows] // 7,
-                rescored.scores,
-                rescored.track_ids,
-                strict=True,
-            )
+            (mixed[row][0], {**mixed[row][1], "score": score, "track": track})
+            for row, score, track in zip(rows, rescored.scores, rescored.track_ids, strict=True)
         ]
         for video, part in enumerate(parts):
             alone = run_fast(part, "seq_nms_plus")
@@ -256,15 +259,6 @@ def test_unusable_detections_are_named(box, score, message):
         seq_nms(video)
 
 
-def test_scores_and_boxes_may_be_integers():
-    frames, boxes, _, classes = to_arrays(random_video(3, levels=1))
-    scores = np.arange(len(frames), dtype=np.uint8) % 2
-    expected = seq_nms_arrays(frames, boxes, scores.astype(float), classes)
-    got = seq_nms_arrays(frames.tolist(), boxes.astype(np.int32), scores, classes.astype(np.uint8))
-    for name in ("rows", "scores", "track_ids"):
-        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
-
-
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="frame 1 of 2 is missing"):
         seq_nms([make_instances(), None])
@@ -277,11 +271,6 @@ def test_wrong_arguments_are_named():
     ):
         with pytest.raises(ValueError, match=f"{name} is {value!r}"):
             seq_nms([], **{name: value})
-    frames, boxes, scores, classes = to_arrays(random_video(1))
-    with pytest.raises(ValueError, match="must have the same number"):
-        seq_nms_arrays(frames[1:], boxes, scores, classes)
-    with pytest.raises(ValueError, match="frames must be integers from 0, got int64 -1"):
-        seq_nms_arrays(frames - 1, boxes, scores, classes)
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from iff_detectron2.evaluation.error_breakdown import ErrorBreakdown, break_down_errors
 from iff_detectron2.evaluation.evaluation_dataset import EvaluationDataset
 from iff_detectron2.evaluation.protocols import EvaluationResult, evaluate_arrays
-from iff_detectron2.structures.detections import Detections
+from iff_detectron2.structures import Detections
 
 
 @dataclass(frozen=True)

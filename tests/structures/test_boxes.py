@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from iff_detectron2.evaluation import read_fgfa_motion_iou
-from iff_detectron2.structures.motion import inclusive_iou, motion_iou
+from iff_detectron2.structures.boxes import inclusive_iou, motion_iou
 
 
 def plain_iou(a, b):
