@@ -105,6 +105,11 @@ def add_iff_config(cfg: CN) -> None:
     # gradients add up; 0: one image at a time. IMS_PER_BATCH and the schedule keep their meaning.
     cfg.SOLVER.ACCUMULATE_STEPS = 1
 
+    # What to do where the files of a training sample cannot be read: raise, or skip, which takes
+    # another sample in its place, as long as no more than so many different ones are bad.
+    cfg.DATALOADER.BAD_DATA = "raise"
+    cfg.DATALOADER.BAD_DATA_LIMIT = 100
+
     # --- Video input ----------------------------------------------------------------------------
     cfg.INPUT.VIDEO = CN()
     # Neighbours a key frame in training, drawn from [t - MAX_OFFSET, t + MAX_OFFSET].

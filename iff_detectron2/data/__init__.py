@@ -15,11 +15,13 @@ from .datasets import (
     register_youtube_vis,
 )
 from .samplers import VideoInferenceSampler
+from .training_stream import TrainingStream
 from .video_index import NumberedFrames, VideoIndex, build_video_index, listed_frames
 
 __all__ = [
     "NumberedFrames",
     "SpecForm",
+    "TrainingStream",
     "VIDDatasetMapper",
     "VideoIndex",
     "VideoInferenceSampler",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from iff_detectron2.utils.files import open_atomically
+
 from .missing_weights import Mismatch, Needs
+
+LAST_CHECKPOINT = "last_checkpoint"
 
 # What the pickled checkpoints of Detectron2's model zoo are made of.
 _ALLOWED = {
@@ -133,6 +138,42 @@ class VideoCheckpointer(DetectionCheckpointer):
 
     def _torch_load(self, f: str) -> dict[str, Any]:
         return load_torch_file(f)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save model and trainer; a checkpoint of that name is replaced when this one is whole."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        path = Path(self.save_dir) / f"{name}.pth"
+        self.logger.info("Saving checkpoint to %s", path)
+        with open_atomically(path, binary=True) as stream:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, stream)
+        self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        with open_atomically(Path(self.save_dir) / LAST_CHECKPOINT) as stream:
+            stream.write(last_filename_basename)
+
+    def get_checkpoint_file(self) -> str:
+        """Return the last checkpoint: the newest of the folder where `last_checkpoint` names none.
+
+        Raises:
+            FileNotFoundError: if it names one that is not there, and there is no other.
+        """
+        pointer = Path(self.save_dir) / LAST_CHECKPOINT
+        if not pointer.is_file():
+            return ""
+        name = pointer.read_text(encoding="utf-8", errors="replace").strip("\0\r\n ")
+        if name and (pointer.parent / name).is_file():
+            return str(pointer.parent / name)
+        there = sorted(pointer.parent.glob("*.pth"), key=lambda path: path.stat().st_mtime_ns)
+        if not there:
+            raise FileNotFoundError(
+                f"{pointer} names the checkpoint {name!r}, which is not there, nor is any other; "
+                "put it back, or remove that file to begin anew"
+            )
+        self.logger.warning("%s names %r, which is not there; taking %s", pointer, name, there[-1])
+        return str(there[-1])
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         given = [str(name) for name in checkpoint["model"]]

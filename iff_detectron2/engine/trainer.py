@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
-    build_detection_train_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, create_ddp_model
+from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.solver import build_optimizer
@@ -21,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from iff_detectron2.data import VIDDatasetMapper, VideoInferenceSampler
+from iff_detectron2.data import TrainingStream, VIDDatasetMapper, VideoInferenceSampler
 from iff_detectron2.evaluation import VIDEvaluator
 from iff_detectron2.modeling import FlowEstimator
 
@@ -31,6 +32,7 @@ from .hooks import AlignmentLossHook
 from .missing_weights import needed_weights
 from .postprocess import build_postprocess
 from .preflight import check_classes, check_test_sets
+from .resume import ExactResume
 
 
 class VideoTrainer(DefaultTrainer):
@@ -104,7 +106,22 @@ class VideoTrainer(DefaultTrainer):
         # The writers come last, so that they see what this hook logs.
         position = len(hooks) - 1 if comm.is_main_process() else len(hooks)
         hooks.insert(position, AlignmentLossHook(self.cfg.MODEL.IFF.TRL.WARMUP_ITERS))
-        return hooks
+        metrics_file = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
+        self._resume = ExactResume(self.cfg.SEED, self._trainer.data_loader, metrics_file)
+        return [self._resume, *hooks]
+
+    def before_train(self) -> None:
+        super().before_train()
+        # What `train` counts on from where there is no step left to do.
+        self.iter = self.storage.iter = self.start_iter - 1
+        unfinished = self._resume.restore_metrics()
+        if not self.start_iter:
+            return
+        for hook in self._hooks:
+            if unfinished and isinstance(hook, EvalHook | PeriodicWriter):
+                hook.after_step()
+            if isinstance(hook, PeriodicCheckpointer) and self.start_iter >= self.max_iter:
+                hook.save("model_final", iteration=self.iter)
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
@@ -125,7 +142,7 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg) -> Any:
-        return build_detection_train_loader(cfg, mapper=VIDDatasetMapper(cfg, is_train=True))
+        return TrainingStream.from_config(cfg, VIDDatasetMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str) -> DataLoader:

@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_HOST = re.sub(r"\W", "_", platform.node()) or "host"
+
 
 @contextmanager
 def open_atomically(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
-    """Open a file, UTF-8 text or binary, that appears under its name when it is complete."""
+    """Open a file, UTF-8 text or binary, that appears under its name when it is complete.
+
+    What a process that was killed left of an earlier attempt is removed.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the message names the file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
     try:
         with temporary.open(*(("wb",) if binary else ("w", -1, "utf-8"))) as stream:
             yield stream
+            stream.flush()
+            os.fsync(stream.fileno())  # else a machine that fails may keep the name alone
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove unfinished versions of a file that processes of this machine left when they died."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_HOST}\.(\d+)\.tmp")
+    for name in os.listdir(path.parent):
+        match = pattern.fullmatch(name)
+        if match is not None and not _is_running(int(match[1])):
+            (path.parent / name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
