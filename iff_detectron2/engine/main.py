@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import default_argument_parser
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from .checkpoint import VideoCheckpointer
 from .defaults import setup
+from .launcher import run_distributed
 from .missing_weights import needed_weights
 from .preflight import check_classes, check_test_sets
 from .trainer import VideoTrainer
@@ -49,7 +50,8 @@ def launch_from_command_line(
     add_config: AddConfig | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """Run a training script: parse Detectron2's arguments and start the processes.
+    """Run a training script: parse Detectron2's arguments and start the processes, unless torchrun
+    or SLURM's srun did.
 
     Args:
         trainer_class: the trainer; a project may bring its own.
@@ -57,11 +59,11 @@ def launch_from_command_line(
         argv: arguments, those of the command line if left out.
     """
     args = default_argument_parser().parse_args(argv)
-    launch(
+    run_distributed(
         train_or_test,
-        args.num_gpus,
-        num_machines=args.num_machines,
+        (args, trainer_class, add_config),
+        processes=args.num_gpus,
+        machines=args.num_machines,
         machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args, trainer_class, add_config),
+        address=args.dist_url,
     )
