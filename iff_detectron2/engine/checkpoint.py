@@ -9,46 +9,14 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from iff_detectron2.utils.files import open_atomically
 
 from .missing_weights import Mismatch, Needs
+from .pickled_arrays import load_pickled_arrays
 
 LAST_CHECKPOINT = "last_checkpoint"
-
-# What the pickled checkpoints of Detectron2's model zoo are made of.
-_ALLOWED = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array or dict")
-
-
-def load_pickled_arrays(filename: str) -> Any:
-    """Read a pickle of arrays and plain containers.
-
-    Raises:
-        ValueError: if it is cut, or holds anything else.
-    """
-    try:
-        with PathManager.open(filename, "rb") as f:
-            return _ArrayUnpickler(f, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
 
 
 def load_torch_file(filename: str) -> Any:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from iff_detectron2.utils.files import open_atomically
 
-from .checkpoint import load_pickled_arrays, load_torch_file
+from .checkpoint import load_torch_file
+from .pickled_arrays import load_pickled_arrays
 
 Weights = dict[str, Tensor]
 
