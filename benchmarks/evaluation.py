@@ -30,7 +30,7 @@ from iff_detectron2.evaluation import (
     read_predictions,
 )
 from iff_detectron2.evaluation.report import score_run, write_report
-from iff_detectron2.predictions.writers import write_predictions_json, write_predictions_text
+from iff_detectron2.predictions import write_predictions_json, write_predictions_text
 from iff_detectron2.structures.boxes import motion_iou
 
 VID_VAL_FRAMES = 176_126

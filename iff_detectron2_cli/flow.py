@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         window_sample,
         zero_flow_error,
     )
-    from iff_detectron2.inference.run import class_names
+    from iff_detectron2.inference.known_data import known_classes
     from iff_detectron2.structures import TemporalWindow
     from iff_detectron2.video.sources import CameraSource, bridged, open_source
     from iff_detectron2.visualization.panel import alignment_panel
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     step = max(len(offsets) - 1, 1) / max(args.rows - 1, 1)
     shown = sorted({offsets[min(round(k * step), len(offsets) - 1)] for k in range(args.rows)})
     rows = rows_of(alignment, model, sample, shown, name=f"{source.name}  {args.frame}")
-    panel = alignment_panel(rows, class_names(cfg), score_threshold=args.draw_threshold)
+    panel = alignment_panel(rows, known_classes(cfg).names, score_threshold=args.draw_threshold)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.output), panel):
         raise OSError(f"cannot write {args.output}")

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tracks",
         type=Path,
         metavar="PATH",
-        help="also write the tracks: *.json, *.csv, *.txt (MOTChallenge, one video) or a folder "
-        "(MOTChallenge, a file a video)",
+        help="also write what is on a track: *.json, *.csv, *.txt (MOTChallenge, one video) or a "
+        "folder (MOTChallenge, one file per video)",
     )
     parser.add_argument(
         "--track-score",
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     from iff_detectron2.evaluation import EvaluationDataset
     from iff_detectron2.inference import rescore_predictions
     from iff_detectron2.postprocessing import SeqNMSOptions, check_tracks_path, write_tracks
+    from iff_detectron2.predictions import count_tracks, on_tracks
 
     # What is wrong with the arguments is told before anything is read.
     if not args.predictions.is_file():
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         options,
         dataset=dataset,
         all_frames=args.all_frames,
-        keep_tracks=args.tracks is not None,
+        keep=args.tracks is not None,
         num_workers=args.workers,
         progress=True,
     )
@@ -123,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
         f"{done.num_tracks} tracks. Written to {args.out}."
     )
     if args.tracks is not None:
-        paths = write_tracks(args.tracks, [v.with_score(args.track_score) for v in done.tracks])
-        print(f"Tracks written to {paths[0] if len(paths) == 1 else args.tracks}.")
+        found = on_tracks(done.detections, done.frames, args.track_score)
+        paths = write_tracks(args.tracks, found, done.frames, class_names=done.class_names)
+        place = paths[0] if len(paths) == 1 else args.tracks
+        print(f"{count_tracks(found, done.frames)} tracks written to {place}.")
     return 0

@@ -101,3 +101,12 @@ def register_video_dataset(
         metadata.read_classes = dataset.metadata
         MetadataCatalog[name] = metadata
     DatasetCatalog.register(name, dataset.dicts)
+
+
+def category_ids_of(name: str) -> list[int]:
+    """Return a registered dataset's own id of each class; counted from 0 where it has none."""
+    metadata = MetadataCatalog.get(name)
+    to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
+    if to_contiguous is None:
+        return list(range(len(metadata.thing_classes)))
+    return sorted(to_contiguous, key=to_contiguous.__getitem__)

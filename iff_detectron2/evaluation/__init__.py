@@ -1,10 +1,7 @@
 """Evaluation of video object detection: protocols, motion IoU, Detectron2 evaluator."""
 
 from iff_detectron2.data.datasets.imagenet.motion_iou_file import read_fgfa_motion_iou
-from iff_detectron2.predictions.readers import (
-    SavedFrame,
-    iterate_frames,
-    iterate_videos,
+from iff_detectron2.predictions import (
     read_predictions,
     read_predictions_json,
     read_predictions_text,
@@ -35,14 +32,11 @@ __all__ = [
     "EvaluationRange",
     "EvaluationResult",
     "GroundTruth",
-    "SavedFrame",
     "VIDEvaluator",
     "evaluate_arrays",
     "evaluate_detections",
     "format_result",
     "ground_truth_from_dicts",
-    "iterate_frames",
-    "iterate_videos",
     "load_detections",
     "motion_iou",
     "read_fgfa_motion_iou",

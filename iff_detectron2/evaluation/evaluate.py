@@ -1,4 +1,4 @@
-"""Saved or fresh detections against a dataset, in one call."""
+"""Detections, fresh or saved, against a dataset in one call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iff_detectron2.predictions.batches import result_batches
-from iff_detectron2.predictions.readers import join_batches, read_predictions
+from iff_detectron2.predictions import collect_detections
 from iff_detectron2.structures import Detections, GroundTruth
 
 from .evaluation_dataset import EvaluationDataset
@@ -81,41 +80,11 @@ def load_detections(
     any_order: bool = False,
     progress: bool = False,
 ) -> Detections:
-    """Bring detections of a dataset, in any form that `evaluate_detections` takes, to arrays.
+    """Bring detections of a dataset, in any form that `evaluate_detections` takes, to the table.
 
-    Args:
-        dataset: what they are of.
-        detections: see `evaluate_detections`.
-        any_order: let the frames of a video come in any order in a file.
-        progress: show a progress bar.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a file or detection cannot be used, with its place.
+    Arguments and errors as for `predictions.collect_detections`.
     """
     if isinstance(detections, Detections):
         return detections
-    if isinstance(detections, str | Path):
-        return read_predictions(
-            detections,
-            dataset.frames,
-            dataset.category_ids,
-            any_order=any_order,
-            progress=progress,
-        )
-    if isinstance(detections, Mapping):
-        return _from_instances(dataset, detections)
-    batches = result_batches(map(dict, detections), "results")
-    return join_batches(batches, "results", dataset.frames, dataset.category_ids, any_order=True)
-
-
-def _from_instances(dataset: EvaluationDataset, detections: Mapping[Any, Any]) -> Detections:
-    """Arrays of {image_id: Instances}, frames in the order of the dataset."""
-    unknown = detections.keys() - {frame["image_id"] for frame in dataset.frames}
-    if unknown:
-        raise ValueError(f"image_id {min(unknown, key=str)!r} is not in dataset {dataset.name!r}")
-    return Detections.from_instances(
-        (row, detections[frame["image_id"]])
-        for row, frame in enumerate(dataset.frames)
-        if frame["image_id"] in detections
-    )
+    frames, ids = dataset.frames, dataset.category_ids
+    return collect_detections(detections, frames, ids, any_order=any_order, progress=progress)

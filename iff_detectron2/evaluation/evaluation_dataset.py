@@ -9,12 +9,14 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from iff_detectron2.data.catalog import category_ids_of
+from iff_detectron2.predictions import FRAME_KEYS
 from iff_detectron2.structures import GroundTruth
 
 from .dataset_ground_truth import ground_truth_from_dicts
 from .protocols import PROTOCOLS
 
-_FRAME_KEYS = ("image_id", "video_id", "frame_index", "file_name")
+_FRAME_KEYS = (*FRAME_KEYS, "file_name")
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class EvaluationDataset:
     Attributes:
         name: name in the catalogs.
         ground_truth: boxes of all frames; frame rows follow the order of the dataset.
-        frames: one dict a frame row with `image_id`, and `video_id`, `frame_index` and `file_name`
-            where the dataset has them.
+        frames: one dict per frame row with `image_id`, and `video_id`, `frame_index`,
+            `frame_number` and `file_name` where the dataset has them.
         category_ids: the dataset's own id of each class; counted from 0 where it has none.
     """
 
@@ -73,11 +75,4 @@ class EvaluationDataset:
                 f"Dataset {name!r} has {len(frames)} frames, but only {different} different "
                 "image_ids; each frame needs its own"
             )
-        return cls(name, ground_truth, frames, _category_ids(metadata, len(class_names)))
-
-
-def _category_ids(metadata: Any, num_classes: int) -> list[int]:
-    to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
-    if to_contiguous is None:
-        return list(range(num_classes))
-    return sorted(to_contiguous, key=to_contiguous.__getitem__)
+        return cls(name, ground_truth, frames, category_ids_of(name))

@@ -12,7 +12,7 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from iff_detectron2.predictions.writers import write_predictions_json, write_predictions_text
+from iff_detectron2.predictions import write_predictions_json, write_predictions_text
 from iff_detectron2.structures import Detections
 
 from .evaluation_dataset import EvaluationDataset

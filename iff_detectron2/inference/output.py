@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.predictions.tracks import COLUMNS, VideoTracks, write_tracks
-from iff_detectron2.predictions.writers import write_predictions_json
+from iff_detectron2.predictions import (
+    on_tracks,
+    write_predictions_csv,
+    write_predictions_json,
+    write_predictions_mot,
+)
 from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.video.writer import VideoWriter
 from iff_detectron2.visualization.drawing import draw_detections
+
+from .known_data import Classes
 
 PREDICTIONS, SUMMARY, VIDEO = "predictions.json", "run.json", "annotated.mp4"
 FORMATS = {"csv": ".csv", "mot": ".txt"}
@@ -26,8 +31,8 @@ FORMATS = {"csv": ".csv", "mot": ".txt"}
 def write_results(
     folder: Path,
     detections: Detections,
-    frames: Sequence[dict[str, Any]],
-    class_names: Sequence[str] | None,
+    frames: Sequence[Mapping[str, Any]],
+    classes: Classes,
     formats: Sequence[str],
     summary: dict[str, Any],
 ) -> list[Path]:
@@ -37,72 +42,29 @@ def write_results(
         folder: where to.
         detections: in order of the frames.
         frames: of one video, with `image_id`, `video_id` and `frame_index`.
-        class_names: name of each class number; None for the bare numbers.
+        classes: what the class numbers stand for.
         formats: of FORMATS, beside the JSON that is always written.
-        summary: content of `run.json`.
+        summary: content of `run.json`, after the classes.
 
     Returns:
         The files.
     """
-    num_classes = int(detections.classes.max(initial=-1)) + 1
     paths = [folder / PREDICTIONS, folder / SUMMARY]
-    write_predictions_json(paths[0], detections, frames, range(num_classes))
+    write_predictions_json(paths[0], detections, frames, classes.ids)
     with open_atomically(paths[1]) as stream:
-        json.dump(summary, stream, indent=2, allow_nan=False)
+        content = {"class_names": classes.names, "category_ids": classes.ids, **summary}
+        json.dump(content, stream, indent=2, allow_nan=False)
         stream.write("\n")
+    tracked = detections.track_ids is not None
     for name in formats:
-        if detections.track_ids is None:
-            path = folder / f"detections{FORMATS[name]}"
-            if name == "csv":
-                _write_csv(path, detections, frames, class_names)
-            else:
-                _write_mot(path, detections)
+        path = folder / f"{'tracks' if tracked else 'detections'}{FORMATS[name]}"
+        found = on_tracks(detections, frames) if tracked else detections
+        if name == "csv":
+            write_predictions_csv(path, found, frames, classes.ids, classes.names)
         else:
-            path = folder / f"tracks{FORMATS[name]}"
-            write_tracks(path, [_tracks(detections, frames, class_names)])
+            write_predictions_mot(path, found, frames)
         paths.append(path)
     return paths
-
-
-def _category(class_id: int, class_names: Sequence[str] | None) -> str:
-    """Name of a class, its number where it has none."""
-    return str(class_id) if class_names is None else class_names[class_id]
-
-
-def _tracks(
-    d: Detections, frames: Sequence[dict[str, Any]], class_names: Sequence[str] | None
-) -> VideoTracks:
-    name = frames[0]["video_id"] if frames else ""
-    return VideoTracks(name, d.frames, d.tracks(), d.boxes, d.scores, d.classes, class_names)
-
-
-def _rows(detections: Detections) -> Iterable[tuple[int, list[float], float, int]]:
-    columns = (detections.frames, detections.boxes, detections.scores, detections.classes)
-    return zip(*(column.tolist() for column in columns), strict=True)
-
-
-def _write_csv(
-    path: Path,
-    detections: Detections,
-    frames: Sequence[dict[str, Any]],
-    class_names: Sequence[str] | None,
-) -> None:
-    """One line per detection, in the columns of a file of tracks, without a track."""
-    with open_atomically(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for frame, box, score, class_id in _rows(detections):
-            category = _category(class_id, class_names)
-            head = (frames[frame]["video_id"], frame, "", class_id, category)
-            writer.writerow((*head, score, *box))
-
-
-def _write_mot(path: Path, detections: Detections) -> None:
-    """Write a detection file of MOTChallenge: frames from 1, id -1, no class."""
-    with open_atomically(path) as stream:
-        for frame, (x1, y1, x2, y2), score, _ in _rows(detections):
-            box = ",".join(f"{value:.2f}" for value in (x1, y1, x2 - x1, y2 - y1))
-            stream.write(f"{frame + 1},-1,{box},{score:.4f},-1,-1,-1\n")
 
 
 class AnnotatedVideo:
@@ -198,10 +160,11 @@ def _labels(
     track_ids, classes = detections.track_ids, detections.classes
     if track_ids is None:
         return classes, class_names
+    num_classes = int(classes.max(initial=-1)) + 1
+    plain = [str(c) for c in range(num_classes)] if class_names is None else list(class_names)
     num_tracks = int(track_ids.max(initial=-1)) + 1
     names = [""] * num_tracks
     for track_id, class_id in zip(track_ids.tolist(), classes.tolist(), strict=True):
         if track_id != NO_TRACK:
-            names[track_id] = f"{_category(class_id, class_names)} {track_id}"
-    names += [_category(c, class_names) for c in range(int(classes.max(initial=-1)) + 1)]
-    return np.where(track_ids != NO_TRACK, track_ids, num_tracks + classes), names
+            names[track_id] = f"{plain[class_id]} {track_id}"
+    return np.where(track_ids != NO_TRACK, track_ids, num_tracks + classes), names + plain

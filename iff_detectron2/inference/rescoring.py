@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from iff_detectron2.evaluation import EvaluationDataset, SavedFrame, iterate_videos
-from iff_detectron2.postprocessing import SeqNMSOptions, VideoTracks, rescore_detections
-from iff_detectron2.structures import NO_TRACK, Detections
-from iff_detectron2.utils.files import open_atomically
-from iff_detectron2.utils.parallel import usable_cores
+from iff_detectron2.evaluation import EvaluationDataset
+from iff_detectron2.postprocessing import SeqNMSOptions, rescore_detections
+from iff_detectron2.predictions import count_tracks, iterate_videos, open_predictions_json
+from iff_detectron2.predictions.frame_list import Frame
+from iff_detectron2.structures import Detections
+from iff_detectron2.utils.parallel import map_in_order, usable_cores
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-Video = tuple[str, list[SavedFrame]]
+Video = tuple[list[Frame], Detections]
 
 
 @dataclass
 class RescoredFile:
-    """What was read and written.
+    """What was read and written: numbers to report, and what is kept for files of tracks.
 
     Attributes:
         num_videos: videos with detections.
@@ -35,7 +30,9 @@ class RescoredFile:
         num_tracks: tracks of all videos.
         frames_without: frames without detection between two with detections of a video.
         first_without: where the first of them is.
-        tracks: of each video, if they were asked for.
+        frames: frames with detections of all videos, if the detections were asked for.
+        detections: those that stay, likewise, with rows of `frames`; `classes` are category ids.
+        class_names: names by category id; None without a dataset.
     """
 
     num_videos: int = 0
@@ -44,16 +41,9 @@ class RescoredFile:
     num_tracks: int = 0
     frames_without: int = 0
     first_without: str = ""
-    tracks: list[VideoTracks] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _RescoredVideo:
-    """The detections of a video that stay; `classes` are the ids in the file."""
-
-    video_id: str
-    frames: list[SavedFrame]
-    detections: Detections
+    frames: list[Frame] = field(default_factory=list)
+    detections: Detections = field(default_factory=Detections.empty)
+    class_names: dict[int, str] | None = None
 
 
 def rescore_predictions(
@@ -63,7 +53,7 @@ def rescore_predictions(
     *,
     dataset: EvaluationDataset | None = None,
     all_frames: bool = False,
-    keep_tracks: bool = False,
+    keep: bool = False,
     num_workers: int | None = None,
     progress: bool = False,
 ) -> RescoredFile:
@@ -77,12 +67,12 @@ def rescore_predictions(
         dataset: what the predictions are of: frames and categories are checked against it, and
             tracks get the names of its classes.
         all_frames: raise if a frame within a video has no detection, which ends paths.
-        keep_tracks: collect the tracks.
+        keep: collect the detections that stay.
         num_workers: threads; None for all usable cores.
         progress: show a progress bar.
 
     Returns:
-        Numbers of what was done, and the tracks.
+        Numbers of what was done, and the detections if asked for.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -92,136 +82,74 @@ def rescore_predictions(
     """
     path, options = Path(path), options or SeqNMSOptions()
     num_workers = num_workers or usable_cores()
-    names = None
+    result, parts = RescoredFile(), []
     if dataset is not None:
         classes = dataset.ground_truth.class_names
-        names = dict(zip(dataset.category_ids, classes, strict=True))
+        result.class_names = dict(zip(dataset.category_ids, classes, strict=True))
     elif path.suffix.lower() != ".json":
         raise ValueError(
             f"{path}: FGFA's text form does not name videos; say what dataset it is of"
         )
 
-    def rescore(video: Video) -> _RescoredVideo:
-        return _rescore_video(path, video, options, dataset)
+    def rescore(video: Video) -> tuple[list[Frame], int, Detections]:
+        frames, found = video
+        return frames, len(found), _rescore_video(path, frames, found, options, dataset)
 
-    result = RescoredFile()
     videos = iterate_videos(path, None if dataset is None else dataset.frames)
     with (
-        open_atomically(out) as stream,
-        ThreadPoolExecutor(num_workers) as pool,
+        open_predictions_json(out) as append,
         tqdm(desc=options.variant, unit="video", disable=not progress) as bar,
     ):
-        stream.write("[")
-        for video in _in_order(pool, rescore, videos, ahead=2 * num_workers):
-            _count(video, result)
+        for frames, num_read, kept in map_in_order(rescore, videos, num_workers):
+            _count_missing(frames, result)
             if all_frames and result.frames_without:
                 raise ValueError(f"{path}: {result.first_without} has no detection")
-            _write(stream, video, is_first=result.num_kept == len(video.detections))
-            if keep_tracks:
-                found = video.detections
-                result.tracks.append(
-                    VideoTracks(
-                        video.video_id,
-                        _frame_indices(video.frames)[found.frames],
-                        found.tracks(),
-                        found.boxes,
-                        found.scores,
-                        found.classes,
-                        names,
-                    )
-                )
+            result.num_videos += 1
+            result.num_detections += num_read
+            result.num_kept += len(kept)
+            result.num_tracks += count_tracks(kept, frames)
+            append(kept, frames, None)
+            if keep:
+                parts.append(replace(kept, frames=kept.frames + len(result.frames)))
+                result.frames += frames
             bar.update()
-        stream.write("\n]\n")
+    result.detections = Detections.concatenate(parts)
     return result
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], ahead: int
-) -> Iterator[Out]:
-    """Work on items in parallel and yield the results in order; at most `ahead` are in memory."""
-    waiting: deque[Future[Out]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _frame_indices(frames: list[SavedFrame]) -> np.ndarray:
-    return np.array([frame.frame_index for frame in frames], dtype=np.int64)
-
-
 def _rescore_video(
-    path: Path, video: Video, options: SeqNMSOptions, dataset: EvaluationDataset | None
-) -> _RescoredVideo:
-    video_id, frames = video
-    numbers = np.repeat(np.arange(len(frames)), [len(frame.scores) for frame in frames])
-    boxes = np.concatenate([frame.boxes for frame in frames])
-    categories = np.concatenate([frame.category_ids for frame in frames])
-
+    path: Path,
+    frames: Sequence[Frame],
+    found: Detections,
+    options: SeqNMSOptions,
+    dataset: EvaluationDataset | None,
+) -> Detections:
     def describe(row: int) -> str:
-        frame = frames[numbers[row]]
-        place = f"frame {frame.frame_index} of video {video_id!r}"
-        return f"{path}, image_id {frame.image_id!r} ({place})"
+        frame = frames[found.frames[row]]
+        place = f"frame {frame['frame_index']} of video {frame['video_id']!r}"
+        return f"{path}, image_id {frame['image_id']!r} ({place})"
 
     if dataset is not None:
         known = np.array(dataset.category_ids)
         if path.suffix.lower() != ".json":  # its classes count from 1
             known = np.arange(1, len(known) + 1)
-        unknown = ~np.isin(categories, known)
+        unknown = ~np.isin(found.classes, known)
         if unknown.any():
             row = int(np.argmax(unknown))
             raise ValueError(
-                f"{describe(row)}: category {categories[row]} is not one of the dataset's: "
+                f"{describe(row)}: category {found.classes[row]} is not one of the dataset's: "
                 f"{', '.join(map(str, known))}"
             )
         order = np.argsort(known)
-        place = order[np.searchsorted(known[order], categories)]
-        categories = np.array(dataset.category_ids)[place]
-    indices = _frame_indices(frames)
-    rescored, _ = rescore_detections(
-        Detections(numbers, boxes, np.concatenate([frame.scores for frame in frames]), categories),
-        options,
-        frames=[{"video_id": video_id, "frame_index": index} for index in indices],
-        describe=describe,
-        num_workers=1,
-    )
-    return _RescoredVideo(video_id, frames, rescored)
+        place = order[np.searchsorted(known[order], found.classes)]
+        found = replace(found, classes=np.array(dataset.category_ids)[place])
+    return rescore_detections(found, options, frames=frames, describe=describe, num_workers=1)[0]
 
 
-def _count(video: _RescoredVideo, result: RescoredFile) -> None:
-    indices = _frame_indices(video.frames)
+def _count_missing(frames: Sequence[Frame], result: RescoredFile) -> None:
+    indices = np.array([frame["frame_index"] for frame in frames], dtype=np.int64)
     steps = np.diff(indices)
     if not result.frames_without and (steps > 1).any():
         frame = indices[np.argmax(steps > 1)] + 1
-        result.first_without = f"frame {frame} of video {video.video_id!r}"
+        result.first_without = f"frame {frame} of video {frames[0]['video_id']!r}"
     result.frames_without += int((steps - 1).sum())
-    result.num_videos += 1
-    result.num_detections += sum(len(frame.scores) for frame in video.frames)
-    result.num_kept += len(video.detections)
-    result.num_tracks += int(video.detections.tracks().max(initial=0))
-
-
-def _write(stream: IO[str], video: _RescoredVideo, is_first: bool) -> None:
-    separator = "\n" if is_first else ",\n"
-    for number, (x1, y1, x2, y2), score, category_id, track_id in zip(
-        video.detections.frames.tolist(),
-        video.detections.boxes.tolist(),
-        video.detections.scores.tolist(),
-        video.detections.classes.tolist(),
-        video.detections.tracks().tolist(),
-        strict=True,
-    ):
-        result = {
-            "image_id": video.frames[number].image_id,
-            "video_id": video.video_id,
-            "frame_index": video.frames[number].frame_index,
-            "category_id": category_id,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": score,
-        }
-        if track_id != NO_TRACK:
-            result["track_id"] = track_id
-        stream.write(separator + json.dumps(result))
-        separator = ",\n"

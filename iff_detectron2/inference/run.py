@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from iff_detectron2.engine.postprocess import build_postprocess
@@ -22,6 +21,7 @@ from iff_detectron2.structures import Detections
 from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
 from .journal import Journal
+from .known_data import frames_of_source, known_classes
 from .output import VIDEO, AnnotatedVideo, write_annotated_video, write_results
 
 JOURNAL = "journal.jsonl"
@@ -85,7 +85,7 @@ def predict_video(
             "another output folder, or begin anew in this one"
         )
     check_classes(predictor.model, (), (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1])
-    names = class_names(cfg)
+    classes = known_classes(cfg)
     with Journal(path, {"source": source.identity(), "config": fingerprint(cfg)}) as journal:
         if journal.num_frames:
             report(f"{journal.num_frames} frames are done already")
@@ -97,28 +97,27 @@ def predict_video(
                 for frame, found in _detect(predictor, source, journal, run, stop, report):
                     if video is not None:
                         number = str(journal.num_frames - 1)
-                        video.write(frame, found.boxes, found.scores, found.classes, names, number)
+                        video.write(
+                            frame, found.boxes, found.scores, found.classes, classes.names, number
+                        )
                     if not live and stop():
                         break
                 else:
                     journal.finish()
         detections = journal.detections()
-        frames = [
-            {"image_id": t, "video_id": source.name, "frame_index": t}
-            for t in range(journal.num_frames)
-        ]
+        frames, dataset = frames_of_source(cfg, source, journal.num_frames)
         if postprocess is not None:
             detections = postprocess(detections, frames, run.progress)
         summary = {
             "video": source.name,
             "frames": len(frames),
-            "class_names": names,
+            "dataset": dataset or None,
             "complete": journal.complete,
             "fps": source.fps,
             "postprocess": cfg.TEST.VIDEO.POSTPROCESS,
             "bridged_frames": [{"frame": t, "reason": r} for t, r in journal.bridged.items()],
         }
-        paths = write_results(run.output, detections, frames, names, run.formats, summary)
+        paths = write_results(run.output, detections, frames, classes, run.formats, summary)
         if run.draw and not live and len(frames):
             with closing(source.read()) as raw:
                 frames_again = (f for f, _ in islice(bridged(raw), len(frames)))
@@ -127,7 +126,7 @@ def predict_video(
                     frames_again,
                     source.fps,
                     detections,
-                    names,
+                    classes.names,
                     len(frames),
                     threshold=run.draw_threshold,
                     progress=run.progress,
@@ -140,15 +139,6 @@ def predict_video(
             report(f"{len(journal.bridged)} frames could not be read; {paths[1]} lists them")
         report(f"{len(frames)} frames: " + ", ".join(str(path) for path in paths))
         return journal.complete
-
-
-def class_names(cfg: CfgNode) -> list[str] | None:
-    """Class names of the config's test or training set, None where none is registered."""
-    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        names = MetadataCatalog.get(name).get("thing_classes", None)
-        if names is not None:
-            return list(names)
-    return None
 
 
 def fingerprint(cfg: CfgNode) -> str:

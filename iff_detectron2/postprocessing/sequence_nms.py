@@ -17,7 +17,6 @@ boxes of a frame are given therefore does not matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from iff_detectron2.structures import NO_TRACK, Detections
-from iff_detectron2.utils.parallel import usable_cores
+from iff_detectron2.utils.parallel import map_in_order, usable_cores
 
 # Ordinary NMS first or last, and the usual rescoring.
 VARIANTS = {"seq_nms": (False, "mean"), "seq_nms_plus": (True, "mean_max")}
@@ -136,11 +135,8 @@ def rescore_detections(
         track_ids[rows] = _number_tracks(paths, indices[rows])
 
     num_videos = max(len(starts) - 1, 0)
-    with (
-        tqdm(total=num_videos, desc=options.variant, unit="video", disable=not progress) as bar,
-        ThreadPoolExecutor(num_workers or usable_cores()) as pool,
-    ):
-        for _ in pool.map(run, range(num_videos)):
+    with tqdm(total=num_videos, desc=options.variant, unit="video", disable=not progress) as bar:
+        for _ in map_in_order(run, range(num_videos), num_workers or usable_cores()):
             bar.update()
     rows = np.flatnonzero(kept)
     left = replace(detections[rows], scores=new_scores[rows], track_ids=track_ids[rows])

@@ -1,4 +1,4 @@
-"""Files of saved detections as batches of arrays; what is wrong in them is named with its place.
+"""Files of saved detections as batches of columns; what is wrong in them is named with its place.
 
 Two forms, told apart by the file's name: COCO-style results (`.json`) and FGFA's text (any other
 name).
@@ -7,19 +7,21 @@ name).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from iff_detectron2.structures import Detections
+from iff_detectron2.structures import NO_TRACK, Detections
 
+from .frame_list import FRAME_KEYS, Frame, frame_of
 from .json_stream import iterate_json_array
 
 DETECTIONS_PER_BATCH = 1 << 16
 TEXT_COLUMNS = 7
+LARGEST_ID = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -42,31 +44,25 @@ class Source:
 
 @dataclass(frozen=True)
 class PredictionBatch:
-    """Consecutive detections of a file, [N], checked as far as that goes without a dataset.
+    """Consecutive detections of a file, with their place in it, which errors must name.
 
     Attributes:
         source: where they come from.
         first: number of the first of them there.
-        image_ids: ids of the frames, N integers or strings.
-        videos: (video_id, frame_index) of each detection, None where the file does not say.
-        category_ids: shape [N], int64, as in the file.
-        boxes: shape [N, 4], float64, XYXY in pixels.
-        scores: shape [N], float64.
-        sizes: shape [N, 2], float64, width and height as in the file; None for text.
+        frames: what the file says of each frame, with the keys of `FRAME_KEYS`; the same frame
+            again where detections of another lie between.
+        detections: with rows of `frames`; `classes` are the category ids in the file.
     """
 
     source: Source
     first: int
-    image_ids: list[Any]
-    videos: list[tuple[str, int] | None]
-    category_ids: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    sizes: np.ndarray | None = None
+    frames: list[dict[str, Any]]
+    detections: Detections
 
     def error(self, row: int, problem: str) -> ValueError:
         """Return an error that says where the detection is and what is wrong with it."""
-        return self.source.error(self.first + row, problem, self.image_ids[row])
+        frame = self.frames[self.detections.frames[row]]
+        return self.source.error(self.first + row, problem, frame["image_id"])
 
 
 def iterate_batches(path: str | Path, form: str = "") -> Iterator[PredictionBatch]:
@@ -85,42 +81,57 @@ def result_batches(results: Iterable[dict[str, Any]], name: str) -> Iterator[Pre
         part = list(itertools.islice(entries, DETECTIONS_PER_BATCH))
         if not part:
             return
-        for row, entry in enumerate(part):
-            missing = {"image_id", "category_id", "bbox", "score"} - entry.keys()
-            if missing:
-                image_id = entry.get("image_id", "unknown")
-                raise source.error(first + row, f"it has no {sorted(missing)[0]!r}", image_id)
-            if not isinstance(entry["image_id"], int | str):
-                problem = f"image_id must be a number or a name, got {entry['image_id']!r:.80}"
-                raise source.error(first + row, problem)
+        frames, rows = _frames(source, first, part)
         boxes = _numbers(source, first, part, "bbox", (4,))
         sizes = boxes[:, 2:].copy()
         boxes[:, 2:] += boxes[:, :2]
-        yield _checked(
-            PredictionBatch(
-                source=source,
-                first=first,
-                image_ids=[entry["image_id"] for entry in part],
-                videos=[_video(source, first + row, entry) for row, entry in enumerate(part)],
-                category_ids=_integers(source, first, part, "category_id"),
-                boxes=boxes,
-                scores=_numbers(source, first, part, "score", ()),
-                sizes=sizes,
-            )
+        detections = Detections(
+            frames=rows,
+            boxes=boxes,
+            scores=_numbers(source, first, part, "score", ()),
+            classes=_integers(source, first, part, "category_id"),
+            track_ids=_tracks(source, first, part),
+            sizes=sizes,
         )
+        yield _checked(PredictionBatch(source, first, frames, detections))
 
 
-def _video(source: Source, number: int, entry: dict[str, Any]) -> tuple[str, int] | None:
-    video_id, frame_index = entry.get("video_id"), entry.get("frame_index")
-    if video_id is None or frame_index is None:
-        return None
-    if not isinstance(frame_index, int) or not isinstance(video_id, int | str):
-        problem = (
-            "video_id must be a name or a number and frame_index a whole number, got "
-            f"{video_id!r:.80} and {frame_index!r:.80}"
-        )
-        raise source.error(number, problem, entry["image_id"])
-    return str(video_id), frame_index
+def _frames(
+    source: Source, first: int, part: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Return the frames, one per run of detections that say the same, and the row of each."""
+    frames: list[dict[str, Any]] = []
+    starts = []
+    last: list[Any] | None = None
+    for row, entry in enumerate(part):
+        said = [entry.get(key) for key in FRAME_KEYS]
+        missing = {"image_id", "category_id", "bbox", "score"} - entry.keys()
+        if missing:
+            image_id = entry.get("image_id", "unknown")
+            raise source.error(first + row, f"it has no {sorted(missing)[0]!r}", image_id)
+        if said != last:
+            problem = _problem_of_frame(entry)
+            if problem:
+                image_id = None if problem.startswith("image_id") else entry["image_id"]
+                raise source.error(first + row, problem, image_id)
+            frames.append(frame_of(entry))
+            if "video_id" in frames[-1]:
+                frames[-1]["video_id"] = str(entry["video_id"])
+            starts.append(row)
+            last = said
+    return frames, np.repeat(np.arange(len(starts)), np.diff([*starts, len(part)]))
+
+
+def _problem_of_frame(entry: Mapping[str, Any]) -> str:
+    image_id, video_id, index, number = (entry.get(key) for key in FRAME_KEYS)
+    if not isinstance(image_id, int | str):
+        return f"image_id must be a number or a name, got {image_id!r:.80}"
+    if video_id is not None and not isinstance(video_id, int | str):
+        return f"video_id must be a name or a number, got {video_id!r:.80}"
+    for key, value in (("frame_index", index), ("frame_number", number)):
+        if value is not None and not isinstance(value, int):
+            return f"{key} must be a whole number, got {value!r:.80}"
+    return ""
 
 
 def _numbers(
@@ -147,12 +158,25 @@ def _numbers(
 
 def _integers(source: Source, first: int, part: Sequence[dict[str, Any]], key: str) -> np.ndarray:
     values = _numbers(source, first, part, key, ())
-    bad = ~(np.abs(values) < 2**53) | (values != np.rint(values))
+    bad = ~(np.abs(values) <= LARGEST_ID) | (values != np.rint(values))
     if bad.any():
         row = int(np.argmax(bad))
-        problem = f"{key} must be a whole number, got {part[row][key]!r}"
+        problem = f"{key} must be a whole number up to {LARGEST_ID}, got {part[row][key]!r:.80}"
         raise source.error(first + row, problem, part[row]["image_id"])
     return values.astype(np.int64)
+
+
+def _tracks(source: Source, first: int, part: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the track ids, `NO_TRACK` where the file gives none."""
+    tracks = np.full(len(part), NO_TRACK, dtype=np.int64)
+    tracked = [row for row, entry in enumerate(part) if entry.get("track_id") is not None]
+    for row in tracked:
+        track_id = part[row]["track_id"]
+        if not isinstance(track_id, int) or not 0 <= track_id <= LARGEST_ID:
+            problem = f"track_id must be a whole number from 0, got {track_id!r:.80}"
+            raise source.error(first + row, problem, part[row]["image_id"])
+        tracks[row] = track_id
+    return tracks
 
 
 def _text_batches(path: Path) -> Iterator[PredictionBatch]:
@@ -165,22 +189,23 @@ def _text_batches(path: Path) -> Iterator[PredictionBatch]:
             if not lines:
                 return
             values = _table(source, first, lines)
-            whole = (np.abs(values[:, :2]) < 2**53) & (values[:, :2] == np.rint(values[:, :2]))
+            whole = (np.abs(values[:, :2]) <= LARGEST_ID) & (
+                values[:, :2] == np.rint(values[:, :2])
+            )
             if not whole.all():
                 row = int(np.argmin(whole.all(axis=1)))
                 problem = "frame id and class, the first two numbers, must be whole"
                 raise source.error(first + row, f"{problem}: {lines[row].strip()[:80]!r}")
-            yield _checked(
-                PredictionBatch(
-                    source=source,
-                    first=first,
-                    image_ids=values[:, 0].astype(np.int64).tolist(),
-                    videos=[None] * len(lines),
-                    category_ids=values[:, 1].astype(np.int64),
-                    boxes=values[:, 3:],
-                    scores=values[:, 2],
-                )
+            image_ids = values[:, 0].astype(np.int64)
+            starts = np.flatnonzero(np.diff(image_ids, prepend=image_ids[0] - 1))
+            frames = [{"image_id": image_id} for image_id in image_ids[starts].tolist()]
+            detections = Detections(
+                frames=np.repeat(np.arange(len(starts)), np.diff(starts, append=len(lines))),
+                boxes=values[:, 3:],
+                scores=values[:, 2],
+                classes=values[:, 1].astype(np.int64),
             )
+            yield _checked(PredictionBatch(source, first, frames, detections))
 
 
 def _table(source: Source, first: int, lines: Sequence[str]) -> np.ndarray:
@@ -207,8 +232,14 @@ def _table(source: Source, first: int, lines: Sequence[str]) -> np.ndarray:
 
 def _checked(batch: PredictionBatch) -> PredictionBatch:
     """Return the batch if all its detections can be scored; categories are the dataset's affair."""
-    nothing = np.zeros(len(batch.scores), int)
-    bad = Detections(nothing, batch.boxes, batch.scores, nothing).find_bad()
+    bad = batch.detections.find_bad()
     if bad is not None:
         raise batch.error(*bad)
     return batch
+
+
+def frames_of_batch(batch: PredictionBatch) -> Iterator[tuple[Frame, slice]]:
+    """Yield each frame of a batch with the rows of its detections."""
+    starts = batch.detections.row_starts(len(batch.frames))
+    for number, frame in enumerate(batch.frames):
+        yield frame, slice(int(starts[number]), int(starts[number + 1]))

@@ -1,146 +1,112 @@
-"""Tracks as files: JSON, CSV and the result files of MOTChallenge."""
+"""Tracks as files: what is on a track, in the format that the path asks for."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from iff_detectron2.structures import NO_TRACK
-from iff_detectron2.utils.files import open_atomically
+from iff_detectron2.structures import NO_TRACK, Detections
 
-COLUMNS = (
-    *("video_id", "frame_index", "track_id", "category_id", "category", "score"),
-    *("x1", "y1", "x2", "y2"),
+from .frame_list import Frame, rows_of_videos
+from .writers import (
+    ClassNames,
+    write_predictions_csv,
+    write_predictions_json,
+    write_predictions_mot,
 )
 
 
-@dataclass(frozen=True)
-class VideoTracks:
-    """Boxes of a video that are on a track, one row a box; in order of frame, then track.
+def on_tracks(
+    detections: Detections, frames: Sequence[Frame], least_score: float = 0.0
+) -> Detections:
+    """Return the detections on a track, by frame and then track.
 
-    Attributes:
-        video_id: name of the video.
-        frames: shape [N], frame in the video, 0-based.
-        track_ids: shape [N]; rows with `NO_TRACK` are left out.
-        boxes: shape [N, 4], XYXY in pixels.
-        scores: shape [N].
-        classes: shape [N].
-        class_names: name of each class number, as a list or by number; None for bare numbers.
+    Args:
+        detections: in any order; a track id is unique in its video.
+        frames: dataset dicts, one per frame row, with `video_id`.
+        least_score: leave out tracks whose mean score is lower.
+
+    Raises:
+        ValueError: if a track has two boxes in a frame.
     """
-
-    video_id: str
-    frames: np.ndarray
-    track_ids: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    class_names: Sequence[str] | Mapping[int, str] | None = None
-
-    def __post_init__(self) -> None:
-        columns = {
-            "frames": np.asarray(self.frames, dtype=np.int64).reshape(-1),
-            "track_ids": np.asarray(self.track_ids, dtype=np.int64).reshape(-1),
-            "boxes": np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4),
-            "scores": np.asarray(self.scores, dtype=np.float64).reshape(-1),
-            "classes": np.asarray(self.classes, dtype=np.int64).reshape(-1),
-        }
-        if len({len(column) for column in columns.values()}) > 1:
-            lengths = ", ".join(f"{len(column)} {name}" for name, column in columns.items())
-            raise ValueError(f"video {self.video_id!r}: the numbers of rows differ: {lengths}")
-        order = np.lexsort((columns["track_ids"], columns["frames"]))
-        order = order[columns["track_ids"][order] != NO_TRACK]
-        for name, column in columns.items():
-            object.__setattr__(self, name, column[order])
-        twice = (np.diff(self.frames) == 0) & (np.diff(self.track_ids) == 0)
-        if twice.any():
-            row = int(np.argmax(twice))
-            raise ValueError(
-                f"video {self.video_id!r}, frame {self.frames[row]}: track {self.track_ids[row]} "
-                "has two boxes; a track has one box a frame"
-            )
-
-    @classmethod
-    def from_instances(
-        cls,
-        video_id: str,
-        frames: Iterable[tuple[int, Any]],
-        class_names: Sequence[str] | Mapping[int, str] | None = None,
-    ) -> VideoTracks:
-        """Collect the tracks of (frame index, Instances), as `VideoPredictor` puts them out.
-
-        Args:
-            video_id: name of the video.
-            frames: `Instances` with `pred_boxes`, `scores`, `pred_classes` and `track_ids`.
-            class_names: name of each class.
-        """
-        rows: list[tuple[int, int, list[float], float, int]] = []
-        for index, instances in frames:
-            columns = (
-                instances.track_ids.tolist(),
-                instances.pred_boxes.tensor.tolist(),
-                instances.scores.tolist(),
-                instances.pred_classes.tolist(),
-            )
-            rows += [(index, *values) for values in zip(*columns, strict=True)]
-        indices, track_ids, boxes, scores, classes = (
-            map(np.array, zip(*rows, strict=True)) if rows else (np.empty(0),) * 5
+    found = detections[detections.tracks() != NO_TRACK]
+    found = found[np.lexsort((found.tracks(), found.frames))]
+    twice = (np.diff(found.frames) == 0) & (np.diff(found.tracks()) == 0)
+    if twice.any():
+        row = int(np.argmax(twice))
+        frame = frames[found.frames[row]]
+        raise ValueError(
+            f"video {frame['video_id']!r}, frame {frame.get('frame_index')}: track "
+            f"{found.tracks()[row]} has two boxes; a track has one box per frame"
         )
-        return cls(video_id, indices, track_ids, boxes, scores, classes, class_names)
-
-    def with_score(self, least: float) -> VideoTracks:
-        """Return the tracks whose mean score is at least `least`, whole."""
-        _, track_of_row, lengths = np.unique(
-            self.track_ids, return_inverse=True, return_counts=True
-        )
-        means = np.bincount(track_of_row, self.scores, minlength=len(lengths)) / lengths
-        rows = means[track_of_row] >= least
-        columns = ("frames", "track_ids", "boxes", "scores", "classes")
-        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
-
-    def category(self, class_id: int) -> str:
-        """Name of a class; its number where it has none."""
-        return str(class_id) if self.class_names is None else self.class_names[class_id]
+    track_of_row, lengths = _number_tracks(found, frames)
+    means = np.bincount(track_of_row, found.scores, minlength=len(lengths)) / lengths
+    return found[means[track_of_row] >= least_score]
 
 
-def write_tracks(path: str | Path, videos: Sequence[VideoTracks]) -> list[Path]:
-    """Write tracks in the form that the path asks for.
+def count_tracks(detections: Detections, frames: Sequence[Frame]) -> int:
+    """Return the number of tracks of all videos; arguments as for `on_tracks`."""
+    return len(_number_tracks(detections[detections.tracks() != NO_TRACK], frames)[1])
 
-    `.json` and `.csv` hold any number of videos; `.txt` is a MOTChallenge result file of one
-    video; a path without extension is a folder of these, `<video>.txt` each.
+
+def _number_tracks(
+    detections: Detections, frames: Sequence[Frame]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the track of each row, over all videos, and the length of each."""
+    videos = np.empty(len(frames), dtype=np.int64)
+    for number, rows in enumerate(rows_of_videos(frames).values()):
+        videos[rows] = number
+    pairs = np.stack([videos[detections.frames], detections.tracks()], axis=1)
+    _, track_of_row, lengths = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    return track_of_row.reshape(-1), lengths
+
+
+def write_tracks(
+    path: str | Path,
+    detections: Detections,
+    frames: Sequence[Frame],
+    category_ids: Sequence[int] | None = None,
+    class_names: ClassNames | None = None,
+) -> list[Path]:
+    """Write the detections on a track, in the format that the path asks for.
+
+    `.json` (COCO-style results) and `.csv` hold any number of videos; `.txt` is a MOTChallenge
+    file of one video; a path without extension is a folder of these, `<video>.txt` each.
+
+    Args:
+        path: where to write.
+        detections: in any order; what is on no track is left out.
+        frames: dataset dicts, one per frame row, with `video_id` and `frame_index`.
+        category_ids: id in files of each class; None if `classes` are these ids.
+        class_names: name of each class; None for its id.
 
     Returns:
         The files that were written.
 
     Raises:
-        ValueError: another extension, or more or fewer videos than the form holds.
+        ValueError: for another extension, more videos than the format holds, or a track with two
+            boxes in a frame.
     """
     path = Path(path)
     check_tracks_path(path)
+    found = on_tracks(detections, frames)
     if path.suffix == ".json":
-        write_tracks_json(path, videos)
+        write_predictions_json(path, found, frames, category_ids)
     elif path.suffix == ".csv":
-        write_tracks_csv(path, videos)
+        write_predictions_csv(path, found, frames, category_ids, class_names)
     elif path.suffix == ".txt":
-        if len(videos) != 1:
-            raise ValueError(
-                f"{path}: a MOTChallenge file holds one video, not {len(videos)}; give a folder, "
-                "which is a path without extension"
-            )
-        write_tracks_mot(path, videos[0])
+        write_predictions_mot(path, found, frames)
     else:
-        return _write_mot_folder(path, videos)
+        return _write_mot_folder(path, found, frames)
     return [path]
 
 
 def check_tracks_path(path: str | Path) -> None:
-    """Raise a ValueError if `write_tracks` has no form for a path."""
+    """Raise a ValueError if `write_tracks` has no format for a path."""
     if Path(path).suffix not in ("", ".json", ".csv", ".txt"):
         raise ValueError(
             f"{path}: tracks are written as .json, .csv or .txt (MOTChallenge), or into a folder, "
@@ -148,87 +114,25 @@ def check_tracks_path(path: str | Path) -> None:
         )
 
 
-def write_tracks_json(path: str | Path, videos: Sequence[VideoTracks]) -> None:
-    """Write `{"videos": [{"video_id", "tracks": [...]}]}`.
-
-    A track has `track_id`, `category_id`, `category`, `score` (mean of its boxes), and `boxes` with
-    `frame_index` from 0, `bbox` (XYWH in pixels, width = x2 - x1) and `score`.
-    """
-    content = {"videos": [_video_to_json(video) for video in videos]}
-    with open_atomically(path) as stream:
-        json.dump(content, stream, allow_nan=False)
-        stream.write("\n")
-
-
-def write_tracks_csv(path: str | Path, videos: Sequence[VideoTracks]) -> None:
-    """Write one line a box, with `COLUMNS` in the first line; frames count from 0."""
-    with open_atomically(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for video in videos:
-            for frame, track, box, score, class_id in _rows(video):
-                writer.writerow(
-                    (video.video_id, frame, track, class_id, video.category(class_id), score, *box)
-                )
-
-
-def write_tracks_mot(path: str | Path, video: VideoTracks) -> None:
-    """Write a result file of MOTChallenge: `frame,id,left,top,width,height,conf,-1,-1,-1`.
-
-    Frames count from 1, as the format wants; corners stay as they are, as in
-    `register_mot_challenge`. The format has no class.
-    """
-    with open_atomically(path) as stream:
-        for frame, track, (x1, y1, x2, y2), score, _ in _rows(video):
-            numbers = ",".join(f"{value:.2f}" for value in (x1, y1, x2 - x1, y2 - y1))
-            stream.write(f"{frame + 1},{track},{numbers},{score:.4f},-1,-1,-1\n")
-
-
-def _rows(video: VideoTracks) -> Iterable[tuple[int, int, list[float], float, int]]:
-    return zip(
-        video.frames.tolist(),
-        video.track_ids.tolist(),
-        video.boxes.tolist(),
-        video.scores.tolist(),
-        video.classes.tolist(),
-        strict=True,
-    )
-
-
-def _video_to_json(video: VideoTracks) -> dict[str, Any]:
-    tracks: dict[int, dict[str, Any]] = {}
-    for frame, track_id, (x1, y1, x2, y2), score, class_id in _rows(video):
-        track = tracks.setdefault(
-            track_id,
-            {
-                "track_id": track_id,
-                "category_id": class_id,
-                "category": video.category(class_id),
-                "score": 0.0,
-                "boxes": [],
-            },
-        )
-        box = [x1, y1, x2 - x1, y2 - y1]
-        track["boxes"].append({"frame_index": frame, "bbox": box, "score": score})
-    for track in tracks.values():
-        track["score"] = float(np.mean([box["score"] for box in track["boxes"]]))
-    return {
-        "video_id": video.video_id,
-        "tracks": [track for _, track in sorted(tracks.items())],
-    }
-
-
-def _write_mot_folder(folder: Path, videos: Sequence[VideoTracks]) -> list[Path]:
+def _write_mot_folder(folder: Path, detections: Detections, frames: Sequence[Frame]) -> list[Path]:
     """Write `<video>.txt` each; a video id such as `val/video_1` becomes `val_video_1`."""
-    paths: dict[Path, VideoTracks] = {}
-    for video in videos:
-        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', video.video_id)}.txt"
+    paths: dict[Path, str] = {}
+    videos = rows_of_videos(frames)
+    for video_id in videos:
+        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', video_id)}.txt"
         if path in paths:
             raise ValueError(
-                f"{path} would hold both video {paths[path].video_id!r} and {video.video_id!r}; "
-                "write .json or .csv instead"
+                f"{path} would hold both video {paths[path]!r} and {video_id!r}; write .json or "
+                ".csv instead"
             )
-        paths[path] = video
-    for path, video in paths.items():
-        write_tracks_mot(path, video)
+        paths[path] = video_id
+    starts = detections.row_starts(len(frames))
+    for path, video_id in paths.items():
+        parts = [
+            replace(part, frames=np.full(len(part), number))
+            for number, row in enumerate(videos[video_id])
+            for part in [detections[starts[row] : starts[row + 1]]]
+        ]
+        listed = [frames[row] for row in videos[video_id]]
+        write_predictions_mot(path, Detections.concatenate(parts), listed)
     return list(paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
@@ -58,12 +58,21 @@ def map_blocks(
     total = sum(map(len, blocks))
     with tqdm(total=total, desc=desc, disable=quiet or total < _PROGRESS_FROM) as progress:
         remaining = deque(blocks)
-        results = _map_in_threads(function, remaining)
+
+        def with_size(block: Sequence[Item]) -> tuple[Result, int]:
+            return function(block), len(block)
+
+        results = map_in_order(with_size, _taken(remaining), _NUM_THREADS)
         if mostly_python:
             results = chain(_map_until_waiting(function, remaining), results)
         for result, size in results:
             yield result
             progress.update(size)
+
+
+def _taken(remaining: deque[Item]) -> Iterator[Item]:
+    while remaining:
+        yield remaining.popleft()
 
 
 def _map_until_waiting(
@@ -80,17 +89,28 @@ def _map_until_waiting(
         yield result, len(block)
 
 
-def _map_in_threads(
-    function: Callable[[Sequence[Item]], Result], remaining: deque[Sequence[Item]]
-) -> Iterator[tuple[Result, int]]:
-    pool = ThreadPoolExecutor(_NUM_THREADS)
-    running: deque[tuple[Future, int]] = deque()
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], num_threads: int
+) -> Iterator[Result]:
+    """Apply a function to every item in threads, and yield the results in order.
+
+    Args:
+        function: may run in several threads.
+        items: taken as they are needed: at most twice as many as there are threads are waiting or
+            at work.
+        num_threads: how many.
+
+    Raises:
+        Whatever `function` or `items` raise; items that have not begun are left out.
+    """
+    pool = ThreadPoolExecutor(num_threads)
+    running: deque[Future[Result]] = deque()
     try:
-        while remaining or running:
-            while remaining and len(running) < 4 * _NUM_THREADS:
-                block = remaining.popleft()
-                running.append((pool.submit(function, block), len(block)))
-            future, size = running.popleft()
-            yield future.result(), size
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) >= 2 * num_threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

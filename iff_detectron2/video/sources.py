@@ -56,6 +56,10 @@ class FrameSource(ABC):
     def read(self, start: int = 0) -> Frames:
         """Yield the frames from number `start` on, uint8 BGR [H, W, 3]."""
 
+    def frame_name(self, index: int) -> str | None:
+        """Return the name of a frame as `file_name` of dataset dicts has it, None for a camera."""
+        return None
+
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """Return what tells this source from another: equal for the same unchanged file or
@@ -87,6 +91,9 @@ class FolderSource(FrameSource):
 
     def read(self, start: int = 0) -> Frames:
         yield from map(_read_image, self.files[start:])
+
+    def frame_name(self, index: int) -> str:
+        return str(self.files[index])
 
     def identity(self) -> dict[str, object]:
         return {
@@ -167,6 +174,9 @@ class FileSource(FrameSource):
             if left <= 0 or len(bad) >= _MAX_BAD_RUN:
                 return None
             bad.append(BadFrame("the video decoder reports an error"))
+
+    def frame_name(self, index: int) -> str:
+        return f"{self.path}#frame={index}"
 
     def identity(self) -> dict[str, object]:
         return {"file": str(self.path.resolve()), "bytes": self.path.stat().st_size}

@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_named(register):
     name = register(dicts)
     with pytest.raises(ValueError, match=r"'no_such' is not registered; known are .*" + name):
         evaluate_detections("no_such", [])
-    with pytest.raises(ValueError, match="image_id 99 is not in dataset"):
+    with pytest.raises(ValueError, match="image_id 99 is not in the dataset"):
         evaluate_detections(name, {99: noisy(dicts[0])["instances"]})
     with pytest.raises(ValueError, match="results, detection 0, image_id 1: it has no 'bbox'"):
         evaluate_detections(name, [{"image_id": 1, "category_id": 0, "score": 1.0}])

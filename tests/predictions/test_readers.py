@@ -12,13 +12,13 @@ from iff_detectron2.evaluation import (
     VIDEvaluator,
     evaluate_detections,
     ground_truth_from_dicts,
-    iterate_frames,
-    iterate_videos,
     read_predictions,
     read_predictions_json,
     read_predictions_text,
 )
 from iff_detectron2.predictions import batches as prediction_batches
+from iff_detectron2.predictions import iterate_videos, write_predictions_json
+from iff_detectron2.structures import NO_TRACK
 
 
 @pytest.fixture
@@ -62,21 +62,41 @@ def test_text_lines_may_come_in_any_order(saved):
     np.testing.assert_array_equal(turned.boxes, exact.boxes)
 
 
-def test_frames_and_videos(saved, batches):
+def test_videos(saved, batches):
     dicts, _, folder = saved
-    expected = {r["image_id"]: len(noisy(r)["instances"]) for r in dicts}
-    frames = list(iterate_frames(folder / "predictions.json"))
-    assert {f.image_id: len(f.scores) for f in frames} == expected
-    assert [(f.video_id, f.frame_index) for f in frames] == [
-        (r["video_id"], r["frame_index"]) for r in dicts
-    ]
-    for path, known in (("predictions.json", None), ("predictions.txt", dicts)):
-        videos = dict(iterate_videos(folder / path, known))
-        assert list(videos) == ["video0", "video1"]
-        assert [f.frame_index for f in videos["video1"]] == list(range(6))
-    boxes = np.concatenate([f.boxes for f in frames])
     detections = read_predictions_json(folder / "predictions.json", dicts, [0, 1])
-    np.testing.assert_array_equal(boxes, detections.boxes)
+    for path, known in (("predictions.json", None), ("predictions.txt", dicts)):
+        videos = list(iterate_videos(folder / path, known))
+        assert [frames[0]["video_id"] for frames, _ in videos] == ["video0", "video1"]
+        said = [frame for frames, _ in videos for frame in frames]
+        keys = ("image_id", "video_id", "frame_index")
+        assert said == [{key: record[key] for key in keys} for record in dicts]
+        for (frames, found), start in zip(videos, (0, 6), strict=True):
+            of_video = (detections.frames >= start) & (detections.frames < start + 6)
+            assert len(frames) == 6
+            np.testing.assert_array_equal(found.frames + start, detections.frames[of_video])
+            tolerance = 0 if path.endswith("json") else 5.001e-3
+            expected = detections.boxes[of_video]
+            np.testing.assert_allclose(found.boxes, expected, rtol=0, atol=tolerance)
+
+
+def test_tracks_and_frame_numbers_are_read(tmp_path, batches):
+    path = tmp_path / "predictions.json"
+    content = entries()
+    for number, entry in enumerate(content):
+        entry["frame_number"] = entry["frame_index"] + 401
+        if number % 2:
+            entry["track_id"] = 7
+    path.write_text(json.dumps(content))
+    found = read_predictions_json(path, make_dicts(), [0, 1])
+    assert found.track_ids.tolist() == [NO_TRACK, 7] * 12
+    (frames, first), _ = iterate_videos(path)
+    assert [frame["frame_number"] for frame in frames] == list(range(401, 407))
+    assert first.track_ids.tolist() == [NO_TRACK, 7] * 6
+    # What was read is written as it was.
+    write_predictions_json(tmp_path / "again.json", first, frames)
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again == content[: len(again)]
 
 
 def test_other_category_ids_and_plain_coco_results(tmp_path):
@@ -118,11 +138,15 @@ def entries():
         ({"bbox": [1, 2, 3]}, r"image_id 3: bbox must be four numbers .*, got \[1, 2, 3\]"),
         ({"bbox": [1, 2, 3, float("inf")]}, "image_id 3: box .* not a finite number"),
         ({"category_id": 2}, "image_id 3: category 2 is not one of the dataset's: 0, 1"),
-        ({"category_id": 0.5}, "image_id 3: category_id must be a whole number, got 0.5"),
+        ({"category_id": 0.5}, "image_id 3: category_id must be a whole number .*, got 0.5"),
         ({"image_id": 99}, "image_id 99: this frame is not in the dataset, whose 12 frames start"),
         ({"image_id": [3]}, r"image_id must be a number or a name, got \[3\]"),
         ({"frame_index": 3}, "image_id 3: the file says that this is frame 3 of video 'video0'"),
-        ({"frame_index": "2"}, "image_id 3: video_id must be .* got 'video0' and '2'"),
+        ({"frame_index": "2"}, "image_id 3: frame_index must be a whole number, got '2'"),
+        ({"frame_number": 0.5}, "image_id 3: frame_number must be a whole number, got 0.5"),
+        ({"video_id": ["v"]}, r"image_id 3: video_id must be a name or a number, got \['v'\]"),
+        ({"track_id": -2}, "image_id 3: track_id must be a whole number from 0, got -2"),
+        ({"category_id": 2**31}, "image_id 3: category_id must be a whole number up to 2147483647"),
         ({"video_id": "video9"}, "of video 'video9', the dataset frame 2 of 'video0'"),
     ],
 )
