@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from iff_detectron2.video.sources import IMAGE_SUFFIXES
+from iff_detectron2.video.images import is_frame_name
 
 # Which frames that an annotation file does not list are reference frames all the same: those
 # between the listed ones, all of the video that are on the disk, or none.
@@ -43,7 +43,7 @@ def image_names(folder: Path) -> list[str]:
         raise FileNotFoundError(
             f"the folder {folder}, in which the annotations have frames, does not exist"
         ) from None
-    return [n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and not n.startswith(".")]
+    return list(filter(is_frame_name, names))
 
 
 class FramePattern(NamedTuple):

@@ -15,7 +15,7 @@ from iff_detectron2.video.frames import (
     video_frame_size,
     video_length,
 )
-from iff_detectron2.video.sources import natural_key
+from iff_detectron2.video.images import natural_key
 
 from .frame_folder import image_names, numbers_in
 
