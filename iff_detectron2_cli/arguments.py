@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 
@@ -66,3 +66,17 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"the override {words[position]} has no value: write KEY VALUE")
             position += 2
         return position
+
+
+def run_told(prog: str, run: Callable[[], Any]) -> int:
+    """Run a command; what its user did wrong ends with one sentence.
+
+    Returns:
+        What the command returns, 0 if that is no number; 2 after a mistake.
+    """
+    try:
+        code = run()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return code if isinstance(code, int) else 0

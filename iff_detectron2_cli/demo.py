@@ -12,7 +12,7 @@ from typing import Any
 
 HELP = "generate MovingShapes, train a small IFF-Net, evaluate it and draw what it does"
 
-CONFIG = Path(__file__).parents[1] / "configs" / "MovingShapes" / "iff_net_C.yaml"
+CONFIG = "MovingShapes/iff_net_C"
 SHOWN_OFFSETS = (-5, -3, -1, 1, 3, 5)
 SCORE_THRESHOLD = 0.5
 WEIGHTS = "model_final.pth"
@@ -20,7 +20,7 @@ WEIGHTS = "model_final.pth"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("--config-file", default=str(CONFIG), help="default: %(default)s")
+    parser.add_argument("--config-file", default=CONFIG, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="%(default)s")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
 
@@ -29,12 +29,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the whole demo; what is done already is kept, so an interrupted demo goes on."""
     from iff_detectron2.data.datasets import datasets_root
     from iff_detectron2.data.moving_shapes import generate_moving_shapes
+    from iff_detectron2.engine import load_config
 
-    if not Path(args.config_file).is_file():
-        raise FileNotFoundError(
-            f"{args.config_file} does not exist; run the demo in a checkout of the repository or "
-            "name a config with --config-file"
-        )
+    load_config(args.config_file, args.opts)  # what is wrong with it is told first
     start = time.monotonic()
     output: Path = args.output
     root = datasets_root() / "moving_shapes"

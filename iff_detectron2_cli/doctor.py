@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from .config import add_import_argument
+from .dataset_name import dataset_name
+
 HELP = "check a dataset on disk: files, frame numbers, boxes, classes, tracks, known counts"
 
 DESCRIPTION = """Check a dataset on disk and print one page of findings.
@@ -32,17 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="notes count as findings too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the page")
+    add_import_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Check the dataset, print what was found, and return 0, 1 or 2."""
-    from iff_detectron2.data import register_from_specs
     from iff_detectron2.doctor import Report, examine, format_report
 
     name = args.dataset.partition("=")[0]
     try:
-        if "=" in args.dataset:
-            register_from_specs([args.dataset])
+        dataset_name(args.dataset, args.imports)
     except ValueError as error:
         report = Report(name, unreadable=str(error))
     else:

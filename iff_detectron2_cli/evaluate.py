@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .config import add_import_argument
 from .dataset_name import dataset_name
 
 HELP = "evaluate saved predictions (COCO-style JSON or FGFA's text) against a dataset"
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("FIRST", "SECOND"),
         help="what the runs are called in the report (default: their paths)",
     )
+    add_import_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     for path in filter(None, (args.predictions, args.against)):
         if not path.is_file():  # before the dataset is read
             raise FileNotFoundError(f"there is no file {path}")
-    name = dataset_name(args.dataset)
+    name = dataset_name(args.dataset, args.imports)
     dataset = EvaluationDataset.load(name, args.protocol, args.motion_iou_file)
     detections = _load(dataset, args.predictions, args)
     result = evaluate_detections(

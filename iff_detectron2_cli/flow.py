@@ -7,6 +7,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from .config import add_config_arguments
+
 HELP = "show how the neighbours of a frame are aligned with it, and measure whether it helps"
 
 # Rounding of a weighted sum of float32.
@@ -15,8 +17,7 @@ TOLERANCE = 1e-5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("--config-file", required=True, help="config of the detector")
-    parser.add_argument("--weights", help="checkpoint, instead of the config's MODEL.WEIGHTS")
+    add_config_arguments(parser)
     parser.add_argument("--input", required=True, help="video file or folder of frames")
     parser.add_argument("--frame", type=int, required=True, help="the key frame, from 0")
     parser.add_argument(
@@ -28,14 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draw-threshold", type=float, default=0.5, help="least score that is drawn (%(default)s)"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw the panel and print the errors; 1 if the self-check fails."""
     import cv2
 
-    from iff_detectron2.engine import load_config
+    from iff_detectron2.engine.defaults import read_config
     from iff_detectron2.engine.predictor import load_model
     from iff_detectron2.inference.alignment import (
         align_window,
@@ -49,11 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from iff_detectron2.video.sources import CameraSource, bridged, open_source
     from iff_detectron2.visualization.panel import alignment_panel
 
-    opts = [*args.opts, *(("MODEL.WEIGHTS", args.weights) if args.weights else ())]
     source = open_source(args.input)
     if isinstance(source, CameraSource):
         raise ValueError("a camera has no frame to go back to; record a video first")
-    cfg = load_config(args.config_file, opts)
+    cfg = read_config(args)
     video = cfg.TEST.VIDEO
     window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
     if not window.num_refs:
@@ -62,16 +61,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--frame counts from 0 and --rows from 1, got {args.frame} and {args.rows}"
         )
-    length = source.length() or 0
-    if args.frame >= length:
-        raise ValueError(
-            f"{args.input} has {length} frames, numbered from 0: there is no frame {args.frame}"
-        )
     first = max(args.frame + min(window.offsets), 0)
     count = args.frame + window.lookahead + 1 - first
     with closing(source.read(first)) as raw:
         frames = [frame for frame, _ in islice(bridged(raw), count)]
     key = args.frame - first
+    if key >= len(frames):
+        raise ValueError(f"{args.input} ends before frame {args.frame}")
     if len(frames) == 1:
         raise ValueError(f"frame {args.frame} of {args.input} has no neighbour")
 

@@ -6,11 +6,11 @@ import importlib
 import importlib.metadata
 import sys
 
-from .arguments import Parser, did_you_mean
+from .arguments import Parser, did_you_mean, run_told
 
 VERBS = (
-    *("synth", "index", "doctor", "demo", "convert"),
-    *("predict", "flow", "evaluate", "postprocess", "env"),
+    *("demo", "predict", "flow", "train", "evaluate", "postprocess"),
+    *("synth", "doctor", "index", "convert", "env"),
 )
 
 
@@ -38,11 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog=f"iff-detectron2 {words[0]}", description=verb.HELP)
     verb.add_arguments(parser)
     args = parser.parse_args(words[1:])
-    try:
-        return verb.run(args)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return run_told(parser.prog, lambda: verb.run(args))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .config import add_import_argument
 from .dataset_name import dataset_name
 
 HELP = "Seq-NMS or Seq-NMS+ on saved predictions: new scores, and tracks"
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: the usable cores)"
     )
+    add_import_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     )
     dataset = None
     if args.dataset is not None:
-        dataset = EvaluationDataset.load(dataset_name(args.dataset), "devkit")
+        dataset = EvaluationDataset.load(dataset_name(args.dataset, args.imports), "devkit")
     done = rescore_predictions(
         args.predictions,
         args.out,

@@ -7,14 +7,15 @@ import signal
 from pathlib import Path
 from types import FrameType
 
+from .config import add_config_arguments
+
 HELP = "detect in a video file, a folder of frames or a camera"
 FORMATS = ("csv", "mot")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("--config-file", required=True, help="config of the detector")
-    parser.add_argument("--weights", help="checkpoint, instead of the config's MODEL.WEIGHTS")
+    add_config_arguments(parser)
     parser.add_argument(
         "--input", required=True, help="video file, folder of frames, or number of a camera"
     )
@@ -37,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fps", type=float, help="frames a second, instead of the input's")
     parser.add_argument("--restart", action="store_true", help="begin anew in the output folder")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
 
 
 class Interrupt:
@@ -62,13 +62,13 @@ class Interrupt:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in the video; 130 if it was ended by Ctrl-C."""
-    from iff_detectron2.engine import VideoPredictor, load_config
+    from iff_detectron2.engine import VideoPredictor
+    from iff_detectron2.engine.defaults import read_config
     from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
     from iff_detectron2.video.sources import open_source
 
-    opts = [*args.opts, *(("MODEL.WEIGHTS", args.weights) if args.weights else ())]
     source = open_source(args.input, args.fps)
-    cfg = load_config(args.config_file, opts)
+    cfg = read_config(args)
     if args.restart:
         (args.output / JOURNAL).unlink(missing_ok=True)
     predictor = VideoPredictor(cfg)

@@ -123,5 +123,8 @@ def test_wrong_key_is_named(tmp_path):
         text=True,
         check=False,
     )
-    assert result.returncode != 0
-    assert "MODEL.IFF.FLO" in result.stderr.splitlines()[-1]
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == (
+        "train_net.py: there is no key MODEL.IFF.FLO; did you mean MODEL.IFF.FLOW?"
+    )
+    assert "Traceback" not in result.stderr

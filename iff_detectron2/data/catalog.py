@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 
+from iff_detectron2_cli.arguments import did_you_mean
+
 from .video_index import VideoIndex
 
 DatasetDicts = list[dict[str, Any]]
-
-
-class LoadedDataset(NamedTuple):
-    """What a reader returns: dataset dicts, files of all frames, metadata for the catalog."""
-
-    dicts: DatasetDicts
-    frame_index: VideoIndex
-    metadata: dict[str, Any]
-
-
 # Dataset dicts, frame index, and metadata where the files name the classes.
 Load = Callable[[], tuple[DatasetDicts, VideoIndex] | tuple[DatasetDicts, VideoIndex, Mapping]]
+
+
+def check_registered(name: str, where: str = "") -> None:
+    """Look whether a dataset is registered.
+
+    Args:
+        name: of the dataset.
+        where: beginning of the sentence.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if name not in DatasetCatalog:
+        hint = did_you_mean(name, DatasetCatalog.list())
+        raise ValueError(
+            f"{where}there is no dataset {name!r}"
+            + (hint or "; register one as NAME=FORMAT:PATH (docs/datasets.md)")
+        )
 
 
 class VideoDataset:

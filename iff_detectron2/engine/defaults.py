@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -14,51 +16,132 @@ from detectron2.utils.logger import setup_logger
 from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import register_from_specs
 
+from .config_check import check_datasets, check_names, fetch_weights
+from .config_file import (
+    config_chain,
+    find_config,
+    import_project,
+    is_of_zoo,
+    merge,
+    merge_overrides,
+    zoo_weights,
+)
 from .postprocess import check_postprocess
 
 
 def load_config(
     config_file: str,
-    opts: list[str] | None = None,
+    opts: Sequence[Any] | None = None,
     *,
     add_config: Callable[[CfgNode], None] | None = None,
 ) -> CfgNode:
-    """Read a config file, apply `KEY VALUE` overrides and register its datasets.
+    """Read a config, apply `KEY VALUE` overrides and register its datasets.
 
-    Without a GPU the device falls back to the CPU, so that every config runs everywhere.
+    A config runs no code, unless it came with Detectron2. Where neither it nor the overrides choose
+    a device and there is no GPU, the device is the CPU, so that every config runs everywhere.
 
     Args:
-        config_file: path of the file.
+        config_file: path, name of a config of this package (`MovingShapes/iff_net_C`), or name of
+            one of Detectron2's model zoo, whose weights are then the zoo's.
         opts: keys and values in turn.
         add_config: adds keys of a project of one's own, in place.
 
     Raises:
-        FileNotFoundError: if the file does not exist.
-        KeyError: for a key that does not exist.
-        ValueError: if TEST.VIDEO.POSTPROCESS does not go with the rest.
+        FileNotFoundError: if there is no such config.
+        ValueError: if a key does not exist, a value does not fit, the file is broken, a GPU is
+            asked for and not there, or TEST.VIDEO.POSTPROCESS does not go with the rest.
     """
+    opts = list(opts or [])
     cfg = get_cfg()
     add_iff_config(cfg)
     if add_config is not None:
         add_config(cfg)
-    cfg.merge_from_file(config_file)
-    cfg.merge_from_list(opts or [])
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    path = find_config(config_file)
+    said = list(config_chain(path))
+    read = partial(CfgNode.merge_from_file, cfg_filename=str(path), allow_unsafe=is_of_zoo(path))
+    merge(cfg, read, f"the config {path}: ")
+    cfg.MODEL.WEIGHTS = zoo_weights(path) or cfg.MODEL.WEIGHTS
+    merge_overrides(cfg, opts)
+    asked = "MODEL.DEVICE" in opts[::2] or any("DEVICE" in (s.get("MODEL") or {}) for s in said)
+    cfg.MODEL.DEVICE = _device(cfg.MODEL.DEVICE, asked)
     cfg.freeze()
     check_postprocess(cfg)  # what is wrong with it is better known before training than after
     register_from_specs(cfg.DATASETS.REGISTER)
     return cfg
 
 
+def _device(name: str, asked: bool) -> str:
+    """Return the device to use: the CPU in place of a GPU that is not there, unless asked for.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"MODEL.DEVICE is {name!r}; choose cpu, cuda or cuda:NUMBER") from None
+    if device.type != "cuda":
+        return name
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) < there:
+        return name
+    if there or asked:
+        raise ValueError(
+            f"MODEL.DEVICE is {name}, but torch sees {there or 'no'} GPU(s) (`iff-detectron2 env` "
+            "says more); set MODEL.DEVICE to cpu to go without"
+        )
+    return "cpu"
+
+
+def read_config(
+    args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None = None
+) -> CfgNode:
+    """Read the config of a command's arguments, with its weights on this machine.
+
+    Args:
+        args: `config_file` and `opts`; maybe `weights`, instead of MODEL.WEIGHTS; `imports`, specs
+            of `import_project`; `resume`, which needs no weights.
+        add_config: adds keys of a project of one's own, in place.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config`, and for names of classes that are not
+            registered.
+        ImportError: as `import_project`.
+        OSError: weights cannot be downloaded.
+    """
+    add_imported = import_project(getattr(args, "imports", ()))
+
+    def add_all(cfg: CfgNode) -> None:
+        for add in (add_config, add_imported):
+            if add is not None:
+                add(cfg)
+
+    opts = [*args.opts]
+    if getattr(args, "weights", None):
+        opts += ["MODEL.WEIGHTS", args.weights]
+    cfg = load_config(args.config_file, opts, add_config=add_all)
+    check_names(cfg)
+    if not getattr(args, "resume", False):
+        fetch_weights(cfg)
+    return cfg
+
+
 def setup(args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None = None) -> CfgNode:
-    """Detectron2's usual set-up of a training script: config, logger, output folder, seed."""
-    cfg = load_config(args.config_file, args.opts, add_config=add_config)
+    """Detectron2's usual set-up of a training script: config, logger, output folder, seed.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError, OSError: as `read_config`, and for datasets that
+            are not registered.
+    """
+    cfg = read_config(args, add_config)
+    check_datasets(cfg, training=not getattr(args, "eval_only", False))
     if cfg.MODEL.DEVICE == "cpu" and comm.get_world_size() > 1 and torch.cuda.is_available():
         raise ValueError(
             "MODEL.DEVICE is cpu, but on a machine with GPUs Detectron2 connects processes for "
             "GPUs; hide them with CUDA_VISIBLE_DEVICES= to train in several CPU processes"
         )
-    default_setup(cfg, args)
+    # Detectron2 copies the file to the log, and knows no names.
+    file = str(find_config(args.config_file))
+    default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": file}))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iff_detectron2")
     return cfg

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
+from iff_detectron2_cli.arguments import Parser, run_told
+from iff_detectron2_cli.train import add_arguments
+
 from .checkpoint import VideoCheckpointer
-from .defaults import setup
+from .config_check import check_datasets
+from .defaults import read_config, setup
 from .launcher import run_distributed
 from .missing_weights import needed_weights
 from .preflight import check_classes, check_test_sets
@@ -44,21 +48,24 @@ def train_or_test(
     return trainer.train()
 
 
-def launch_from_command_line(
+def launch_training(
+    args: argparse.Namespace,
     trainer_class: type[VideoTrainer] = VideoTrainer,
-    *,
     add_config: AddConfig | None = None,
-    argv: Sequence[str] | None = None,
 ) -> None:
-    """Run a training script: parse Detectron2's arguments and start the processes, unless torchrun
-    or SLURM's srun did.
+    """Start the processes that a training script's arguments ask for, unless torchrun or srun did.
 
-    Args:
-        trainer_class: the trainer; a project may bring its own.
-        add_config: adds the keys of a project to its config, in place.
-        argv: arguments, those of the command line if left out.
+    Raises:
+        FileNotFoundError, ValueError, ImportError, OSError: as `setup`.
     """
-    args = default_argument_parser().parse_args(argv)
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise ValueError(
+            f"--num-machines is {args.num_machines}: name where they meet with --dist-url "
+            "tcp://HOST:PORT, the same on each"
+        )
+    if args.num_gpus > 1:
+        # What is wrong is told once, and not by each process.
+        check_datasets(read_config(args, add_config), training=not args.eval_only)
     run_distributed(
         train_or_test,
         (args, trainer_class, add_config),
@@ -67,3 +74,26 @@ def launch_from_command_line(
         machine_rank=args.machine_rank,
         address=args.dist_url,
     )
+
+
+def launch_from_command_line(
+    trainer_class: type[VideoTrainer] = VideoTrainer,
+    *,
+    add_config: AddConfig | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Run a training script: parse its arguments, which are Detectron2's, and start the processes.
+
+    What its user did wrong ends the script with one sentence and exit code 2.
+
+    Args:
+        trainer_class: the trainer; a project may bring its own.
+        add_config: adds the keys of a project to its config, in place.
+        argv: arguments, those of the command line if left out.
+    """
+    parser = Parser(description="Train a video detector, or test it with --eval-only.")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    code = run_told(parser.prog, lambda: launch_training(args, trainer_class, add_config))
+    if code:
+        sys.exit(code)

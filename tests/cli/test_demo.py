@@ -22,10 +22,10 @@ def pictures(tmp_path_factory):
         f"demo_test_train=moving_shapes:{root}@VID_train_15frames",
         f"demo_test_val=moving_shapes:{root}@VID_val_videos",
     ]
-    instant = demo.CONFIG.parents[1] / "quick_schedules" / "iff_net_C_instant.yaml"
+    instant = "quick_schedules/iff_net_C_instant"
     opts = ["DATASETS.REGISTER", str(datasets)]
     opts += ["DATASETS.TRAIN", "['demo_test_train']", "DATASETS.TEST", "['demo_test_val']"]
-    cfg, model, dataset = demo._train(str(instant), folder / "training", opts)
+    cfg, model, dataset = demo._train(instant, folder / "training", opts)
     inference = folder / "training" / "inference" / dataset
     paths = demo.draw_results(cfg, model, dataset, inference, folder / "out")
     return folder, opts, instant, paths
@@ -61,7 +61,7 @@ def test_metrics_are_those_of_the_evaluation(pictures):
 def test_a_finished_demo_trains_no_more(pictures):
     folder, opts, instant, _ = pictures
     before = (folder / "training" / "metrics.json").read_bytes()
-    demo._train(str(instant), folder / "training", opts)
+    demo._train(instant, folder / "training", opts)
     assert (folder / "training" / "metrics.json").read_bytes() == before
 
 

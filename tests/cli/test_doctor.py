@@ -46,7 +46,7 @@ def test_strict_counts_notes(mot_sequence) -> None:
 @pytest.mark.parametrize(
     ("dataset", "text"),
     [
-        ("nothing_of_that_name", "it is not registered"),
+        ("nothing_of_that_name", "there is no dataset 'nothing_of_that_name'"),
         ("mine=no_such_format:x", "cannot read the dataset"),
         ("mine=mot_challenge:/nowhere", "does not exist"),
     ],

@@ -75,5 +75,5 @@ def test_the_command_keeps_its_old_module():
 def test_a_users_mistake_ends_with_one_sentence(capsys):
     assert main(["demo", "--config-file", "nowhere.yaml"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("iff-detectron2 demo: nowhere.yaml does not exist")
+    assert error.startswith("iff-detectron2 demo: the config nowhere.yaml does not")
     assert error.count("\n") == 1
