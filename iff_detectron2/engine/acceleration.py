@@ -8,11 +8,15 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import FrozenBatchNorm2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
+from iff_detectron2.layers import DeformConv2d
+
+_FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 _SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
 
 
@@ -23,20 +27,33 @@ def prepare_for_inference(model: nn.Module) -> nn.Module:
     the weights are not those of the checkpoint any more. On the CPU weights, and with them the
     maps, are laid out pixel by pixel; on a GPU this is not measured and stays as it is.
     """
+    module: Any
     for module in model.eval().modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
-        norm: Any = getattr(module, "norm", None)
-        fixed = isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d))
-        if fixed and norm.running_mean is not None:
-            mean, variance = norm.running_mean, norm.running_var
+        if _can_fold(module):
+            norm = module.norm
             module.weight, module.bias = fuse_conv_bn_weights(
-                module.weight, module.bias, mean, variance, norm.eps, norm.weight, norm.bias
+                *(module.weight, module.bias, norm.running_mean, norm.running_var),
+                *(norm.eps, norm.weight, norm.bias),
             )
-            module.norm = None  # type: ignore[assignment]
+            module.norm = None
     if next(model.parameters()).device.type == "cpu":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def _can_fold(module: Any) -> bool:
+    """Whether a module is a convolution and then a norm that scales and shifts, and nothing else.
+
+    Known by their very classes: a subclass may do what it likes with its weights or its input, and
+    so may a hook.
+    """
+    if type(module) not in (Conv2d, DeformConv2d) or type(module.norm) not in _FIXED_NORMS:
+        return False
+    hooked = any(
+        part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+        for part in (module, module.norm)
+    )
+    return module.norm.running_mean is not None and not hooked
 
 
 class _Float32Softmax(TorchFunctionMode):
@@ -61,9 +78,10 @@ def mixed_precision(device_type: str, dtype: torch.dtype) -> Iterator[None]:
 
 
 class _Compiled:
-    """A compiled function of tensors that leaves empty batches to the plain one.
+    """A compiled function of tensors that leaves some of them to the plain one.
 
-    The end of a video brings batches without a frame, which are not worth a compilation.
+    The end of a video brings batches without a frame, which are not worth a compilation. A memory
+    plan brings tensors without data; met first, they would keep PyTorch from ever compiling.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
@@ -71,7 +89,8 @@ class _Compiled:
         self.compiled = torch.compile(plain, dynamic=False)
 
     def __call__(self, first: torch.Tensor, *args: Any) -> Any:
-        return (self.compiled if len(first) else self.plain)(first, *args)
+        real = len(first) and not isinstance(first, FakeTensor)
+        return (self.compiled if real else self.plain)(first, *args)
 
 
 def compile_frame_part(model: nn.Module) -> None:

@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias, cast
+
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
+
+from .pixels import accumulation_type
+
+Pair: TypeAlias = tuple[int, int]
+
+
+def deform_conv(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+) -> Tensor:
+    """Convolve with taps that are moved, in float32 whatever smaller type x has.
+
+    Torchvision has no kernels for the smaller types on a CPU, nor a cast under autocast there.
+
+    Args:
+        x: features [N, C, H, W].
+        offset: [N, 2 * groups * taps, H', W'] in cells of x, see `DeformConv2d`.
+        weight: [C', C / groups, kernel height, kernel width].
+        bias: [C'].
+        stride, padding, dilation: of rows and columns.
+
+    Returns:
+        [N, C', H', W'] in the type of x.
+    """
+    kind = accumulation_type(x.dtype)
+    parts = (x.to(kind), offset.to(kind), weight.to(kind), None if bias is None else bias.to(kind))
+    return deform_conv2d(*parts, stride, padding, dilation).to(x.dtype)
 
 
 class DeformConv2d(nn.Conv2d):
@@ -40,7 +75,13 @@ class DeformConv2d(nn.Conv2d):
         Returns:
             [N, out_channels, H', W']; taps outside of the map read zero, bilinear in between.
         """
-        x = deform_conv2d(
-            x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation
+        x = deform_conv(
+            x,
+            offset,
+            self.weight,
+            self.bias,
+            stride=cast(Pair, self.stride),
+            padding=cast(Pair, self.padding),
+            dilation=cast(Pair, self.dilation),
         )
         return x if self.norm is None else self.norm(x)

@@ -9,7 +9,8 @@ from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
+
+from iff_detectron2.layers.deform_conv import deform_conv
 
 from .aggregation import AGGREGATOR_REGISTRY, Aggregator, Alignment, Codes, Embedding, similarity
 
@@ -89,10 +90,8 @@ class DeformableAggregator(Aggregator):
         taps = self.offset(self.relate(pairs))
         frames = refs["feature"]
         if len(frames):
-            # Torchvision has no CPU kernel for half precision.
-            frames = deform_conv2d(
-                frames.float(), taps.float(), self.sample.weight.float(), padding=KERNEL // 2
-            ).to(frames.dtype)
+            padding = (KERNEL // 2, KERNEL // 2)
+            frames = deform_conv(frames, taps, self.sample.weight, padding=padding)
         return Alignment(
             frames,
             similarity(self.embedding(frames), key["embedding"]),

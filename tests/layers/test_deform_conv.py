@@ -90,3 +90,17 @@ def test_no_images():
 def test_padding_by_name_is_refused():
     with pytest.raises(ValueError, match="pads by a number of zeros"):
         DeformConv2d(2, 2, 3, padding="same")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_smaller_types_are_summed_in_float32(kind):
+    conv, x, plain = make(SHAPES[0], torch.float32)
+    offset = 0.3 * torch.randn_like(zero_offset(conv, plain))
+    x, offset = x.to(kind), offset.to(kind)
+    expected = conv(x.float(), offset.float())
+    with torch.autocast("cpu", kind):
+        got = conv(x, offset)
+    assert got.dtype == kind
+    assert torch.equal(got, expected.to(kind))
+    got.float().sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in conv.parameters())
