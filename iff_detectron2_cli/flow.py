@@ -61,13 +61,16 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--frame counts from 0 and --rows from 1, got {args.frame} and {args.rows}"
         )
+    length = source.length() or 0
+    if args.frame >= length:
+        raise ValueError(
+            f"{args.input} has {length} frames, numbered from 0: there is no frame {args.frame}"
+        )
     first = max(args.frame + min(window.offsets), 0)
     count = args.frame + window.lookahead + 1 - first
     with closing(source.read(first)) as raw:
         frames = [frame for frame, _ in islice(bridged(raw), count)]
     key = args.frame - first
-    if key >= len(frames):
-        raise ValueError(f"{args.input} ends before frame {args.frame}")
     if len(frames) == 1:
         raise ValueError(f"frame {args.frame} of {args.input} has no neighbour")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -67,3 +69,32 @@ def decode_in_order(path: Path) -> list[np.ndarray]:
         if not more:
             return frames
         frames.append(frame)
+
+
+def _motion_jpegs(content: bytearray) -> list[slice]:
+    """Return where the frames of an AVI file of motion JPEG lie."""
+    found, at = [], content.index(b"movi")
+    while (at := content.find(b"00dc", at + 1, content.find(b"idx1"))) > 0:
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        found.append(slice(at + 8, at + 8 + size))
+    return found
+
+
+def damage_frames(source: Path, target: Path, numbers: Iterable[int]) -> Path:
+    """Copy a motion JPEG file with these frames overwritten by zeros."""
+    content = bytearray(source.read_bytes())
+    places = _motion_jpegs(content)
+    for number in numbers:
+        content[places[number]] = bytes(places[number].stop - places[number].start)
+    target.write_bytes(content)
+    return target
+
+
+def trim(source: Path, target: Path, first: int, count: int) -> Path:
+    """Copy an mp4 file with an edit list that shows `count` frames from `first` on."""
+    content = bytearray(source.read_bytes())
+    entry = content.index(b"elst") + 12
+    ticks = 12800 // 25  # OpenCV's ticks of a frame at 25 frames a second
+    content[entry : entry + 8] = struct.pack(">Ii", count * 40, first * ticks)
+    target.write_bytes(content)
+    return target

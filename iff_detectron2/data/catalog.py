@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
@@ -14,6 +14,16 @@ from iff_detectron2_cli.arguments import did_you_mean
 from .video_index import VideoIndex
 
 DatasetDicts = list[dict[str, Any]]
+
+
+class LoadedDataset(NamedTuple):
+    """What a reader returns: dataset dicts, files of all frames, metadata for the catalog."""
+
+    dicts: DatasetDicts
+    frame_index: VideoIndex
+    metadata: dict[str, Any]
+
+
 # Dataset dicts, frame index, and metadata where the files name the classes.
 Load = Callable[[], tuple[DatasetDicts, VideoIndex] | tuple[DatasetDicts, VideoIndex, Mapping]]
 

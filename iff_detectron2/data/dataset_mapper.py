@@ -171,7 +171,7 @@ class VIDDatasetMapper(DatasetMapper):
         ref_files, ref_offsets = self._refs(sample)
 
         sem_seg_file = sample.pop("sem_seg_file_name", None) if self.is_train else None
-        sem_seg = None if sem_seg_file is None else self._read(sem_seg_file, "L").squeeze(2)
+        sem_seg = None if sem_seg_file is None else self._read(sem_seg_file, labels=True)
         clip = T.AugInput(key, sem_seg=sem_seg)
         transforms = self.augmentations(clip)
 
@@ -198,12 +198,15 @@ class VIDDatasetMapper(DatasetMapper):
             sample["instances"] = self._instances(annotations, transforms, clip.image.shape[:2])
         return sample
 
-    def _read(self, file_name: str, image_format: str | None = None) -> np.ndarray:
-        """Read an image (H, W, C), or say which one of which dataset could not be read."""
+    def _read(self, file_name: str, labels: bool = False) -> np.ndarray:
+        """Read an image (H, W, C), or class numbers (H, W); or say which one of which dataset could
+        not be read."""
         datasets = ", ".join(self.dataset_names)
         origin = f" of {datasets}" if datasets else ""
         try:
-            return read_frame(file_name, image_format or self.image_format)
+            if labels:
+                return utils.read_image(file_name, "L").squeeze(2)
+            return read_frame(file_name, self.image_format)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"the image {file_name}{origin} does not exist; check that the dataset is complete"

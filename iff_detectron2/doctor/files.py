@@ -11,6 +11,7 @@ from PIL import Image
 from iff_detectron2.data import NumberedFrames, read_frame
 from iff_detectron2.utils.parallel import map_blocks, split_blocks
 from iff_detectron2.video.frames import split_frame_name
+from iff_detectron2.video.images import check_depth
 
 from .identity import by_video
 from .report import Finding, finding
@@ -71,7 +72,15 @@ def _containers(names: Iterable[str]) -> list[str]:
 
 
 def _run(function: Callable, names: Sequence[str], desc: str, *, mostly_python: bool) -> Iterator:
-    blocks = split_blocks(names, _BLOCK)
+    # A video is decoded by one thread, in order; several would seek it to and fro.
+    of_videos: dict[str, list[str]] = {}
+    images = []
+    for name in names:
+        if split_frame_name(name) is None:
+            images.append(name)
+        else:
+            of_videos.setdefault(_container(name), []).append(name)
+    blocks = [*split_blocks(images, _BLOCK), *of_videos.values()]
     for block in map_blocks(function, blocks, desc, mostly_python=mostly_python):
         yield from block
 
@@ -105,6 +114,7 @@ def _look_at(name: str) -> Look:
     try:
         with Image.open(name) as image:
             width, height = image.size
+            check_depth(image)
             turned = image.getexif().get(_ORIENTATION) in _TURNED
         if name.lower().endswith(_JPEG) and not _ends(name):
             return _decode(name)
@@ -127,7 +137,7 @@ def _decoded(names: Sequence[str]) -> list[Look]:
 def _decode(name: str) -> Look:
     try:
         height, width = read_frame(name, "BGR").shape[:2]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         return name, None, str(error)
     return name, (width, height), ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +12,21 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-from detectron2.data import detection_utils as utils
 
 from iff_detectron2.structures.image import in_image_format
 
+from .images import read_image
 from .reader import FrameTable, VideoFile
 
-# Nothing else is opened: FFmpeg also reads lists of other files, wherever those are.
 VIDEO_SUFFIXES = (
     *(".avi", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
 )
 _OPEN_FILES = 4
+# What the parent learned about files while it read the dataset, its workers know too.
 _KNOWN_FILES = 4096
 _KEPT_BYTES = 128 << 20
-# Frames before the wanted one that are kept too: the neighbours of training are near.
+# Frames before the wanted one that are kept too: the reference frames of training are near.
 _KEPT_BEFORE = 16
 
 
@@ -73,6 +74,9 @@ def check_video_name(path: str) -> None:
 class VideoFrameCache:
     """Reads frames of video files; keeps some files open and the latest frames decoded.
 
+    Threads may share it. A forked process forgets the open files, in which it would share its
+    parent's position, but not what is known about them.
+
     Args:
         open_files: most files kept open.
         kept_bytes: most bytes of frames kept.
@@ -81,12 +85,16 @@ class VideoFrameCache:
     def __init__(self, open_files: int = _OPEN_FILES, kept_bytes: int = _KEPT_BYTES) -> None:
         self._open_files = open_files
         self._kept_bytes = kept_bytes
-        self._process = os.getpid()
-        self._files: OrderedDict[str, VideoFile] = OrderedDict()
-        # What the parent learned about files while it read the dataset, its workers know too.
         self._tables: OrderedDict[str, FrameTable] = OrderedDict()
         self._frames: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
         self._bytes = 0
+        self.forget_files()
+
+    def forget_files(self) -> None:
+        """Begin with no file open, and with a lock that no thread holds."""
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._files: OrderedDict[str, VideoFile] = OrderedDict()
 
     def open(self, path: str) -> VideoFile:
         """Return the video file, opened unless it is.
@@ -96,19 +104,25 @@ class VideoFrameCache:
             FileNotFoundError, OSError: the file is missing or no video.
         """
         if self._process != os.getpid():
-            # A forked worker shares its parent's position in open files.
-            self._files.clear()
-            self._process = os.getpid()
-        if path not in self._files:
-            check_video_name(path)
-            file = self._files[path] = VideoFile(path, self._tables.pop(path, None))
-            self._tables[path] = file.table
+            self.forget_files()
+        with self._lock:
+            if path not in self._files:
+                check_video_name(path)
+                self._files[path] = VideoFile(path, self._tables.get(path))
+                while len(self._files) > self._open_files:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(path)
+            return self._files[path]
+
+    def length(self, path: str) -> int:
+        """Return the number of frames of a video file; errors as of `open`."""
+        file = self.open(path)
+        table = file.table
+        with self._lock:
+            self._tables[path] = table
             while len(self._tables) > _KNOWN_FILES:
                 self._tables.popitem(last=False)
-            while len(self._files) > self._open_files:
-                self._files.popitem(last=False)
-        self._files.move_to_end(path)
-        return self._files[path]
+        return len(file)
 
     def read(self, path: str, number: int) -> np.ndarray:
         """Return a frame, uint8 BGR [H, W, 3], the caller's own.
@@ -118,14 +132,21 @@ class VideoFrameCache:
             OSError: the video or the frame cannot be decoded.
             ValueError: the video has no such frame.
         """
-        if (path, number) not in self._frames:
-            try:
-                for frame, image in self.open(path).read(number, _KEPT_BEFORE).items():
-                    self._keep((path, frame), image)
-            except IndexError as error:
-                raise ValueError(str(error)) from None
-        self._frames.move_to_end((path, number))
-        return self._frames[path, number].copy()
+        file = self.open(path)
+        with self._lock:
+            kept = self._frames.get((path, number))
+            if kept is not None:
+                self._frames.move_to_end((path, number))
+                return kept.copy()
+        self.length(path)
+        try:
+            decoded = file.read(number, _KEPT_BEFORE)
+        except IndexError as error:
+            raise ValueError(str(error)) from None
+        with self._lock:
+            for frame, image in decoded.items():
+                self._keep((path, frame), image)
+        return decoded[number].copy()
 
     def _keep(self, key: tuple[str, int], image: np.ndarray) -> None:
         if (old := self._frames.pop(key, None)) is not None:
@@ -140,12 +161,12 @@ _CACHE = VideoFrameCache()
 
 
 def video_length(path: str) -> int:
-    """Return the number of frames of a video file; its packets are read, one frame is decoded.
+    """Return the number of frames of a video file, of which little is decoded where that will do.
 
     Raises:
         FileNotFoundError, OSError, ValueError: the file is missing or no video.
     """
-    return len(_CACHE.open(path))
+    return _CACHE.length(path)
 
 
 def video_frame_size(path: str) -> tuple[int, int]:
@@ -158,7 +179,8 @@ def read_frame(file_name: str, image_format: str | None = None) -> np.ndarray:
     """Read an image file, or a frame of a video file, as Detectron2's `read_image` does.
 
     Args:
-        file_name: an image, or `<video file>#frame=<number from 0>`.
+        file_name: an image (see `images.read_image` for those of more than 8 bits), or
+            `<video file>#frame=<number from 0>`.
         image_format: format of `detectron2.data.detection_utils.read_image`.
 
     Returns:
@@ -171,5 +193,5 @@ def read_frame(file_name: str, image_format: str | None = None) -> np.ndarray:
     """
     parts = split_frame_name(file_name)
     if parts is None:
-        return utils.read_image(file_name, format=image_format)
+        return read_image(file_name, image_format)
     return in_image_format(_CACHE.read(*parts), image_format)

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from detectron2.data import detection_utils
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-
-# FFmpeg would follow these to other files and to the network.
-_LISTS = (b"#EXTM3U", b"ffconcat")
-
-# Reads that may fail in a row before a video file counts as cut off.
-_MAX_BAD_RUN = 100
-
-
-@dataclass(frozen=True)
-class BadFrame:
-    """Stands where a frame could not be decoded.
-
-    Attributes:
-        reason: one sentence without the number of the frame.
-    """
-
-    reason: str
-
+from .images import IMAGE_SUFFIXES, frame_files, read_image
+from .reader import BadFrame, VideoFile
 
 Frames = Generator["np.ndarray | BadFrame", None, None]
 
@@ -51,6 +31,10 @@ class FrameSource(ABC):
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+
+    def length(self) -> int | None:
+        """Return the number of frames, counted where it is not known; None for a camera."""
+        return self.num_frames
 
     @abstractmethod
     def read(self, start: int = 0) -> Frames:
@@ -76,10 +60,7 @@ class FolderSource(FrameSource):
             ValueError: if there is no image in the folder.
         """
         super().__init__()
-        self.files = sorted(
-            (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()),
-            key=lambda f: natural_key(f.name),
-        )
+        self.files = frame_files(folder)
         if not self.files:
             raise ValueError(
                 f"{folder} holds no image; files ending in {', '.join(IMAGE_SUFFIXES)} are read"
@@ -101,79 +82,47 @@ class FolderSource(FrameSource):
             "first": self.files[0].name,
             "last": self.files[-1].name,
             "frames": len(self.files),
-            "bytes": sum(f.stat().st_size for f in self.files),
+            "bytes": sum(map(_size_on_disk, self.files)),
         }
+
+
+def _size_on_disk(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
 def _read_image(file: Path) -> np.ndarray | BadFrame:
     try:
         # As the dataset mapper reads it, so that both detect the same.
-        return np.ascontiguousarray(detection_utils.read_image(str(file), "BGR"))
-    # PIL reports some broken headers as SyntaxError, and sizes beyond reason as ValueError.
-    except (OSError, SyntaxError, ValueError) as error:
-        return BadFrame(f"{file.name} cannot be decoded ({error})")
+        return np.ascontiguousarray(read_image(str(file), "BGR"))
+    except OSError as error:
+        return BadFrame(str(error) if file.is_file() else f"{file} is a link that leads nowhere")
 
 
 class FileSource(FrameSource):
     """A video file of any container and codec that OpenCV reads."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file once, to see that it can be.
+        """Open the file; its packets are read, its ends decoded.
 
         Raises:
-            ValueError: if the file cannot be opened as a video.
+            OSError: it is no video, or no frame of it can be decoded.
         """
         super().__init__()
         self.path = path
         self.name = path.stem
-        with path.open("rb") as stream:
-            if stream.read(16).startswith(_LISTS):
-                raise ValueError(f"{path} is a list of other files; name the video file itself")
-        capture = self._open()
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        capture.release()
-        self.fps = float(fps) if np.isfinite(fps) and fps > 0 else 25.0
-        self.num_frames = count if count > 0 else None
+        self._file = VideoFile(path)
+        self.fps = self._file.fps
+        self.num_frames = self._file.known_length
 
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path))
-        if not capture.isOpened():
-            raise ValueError(
-                f"{self.path} cannot be opened as a video; check the file, or convert it to a "
-                "common format such as H.264 in .mp4"
-            )
-        return capture
+    def length(self) -> int:
+        return len(self._file)
 
     def read(self, start: int = 0) -> Frames:
-        capture = self._open()
-        number = 0
-        try:
-            # Decoded from the first frame on: seeking is not exact in every container.
-            while (group := self._next(capture, number)) is not None:
-                for frame in group:
-                    if number >= start:
-                        yield frame
-                    number += 1
-        finally:
-            capture.release()
-        if self.num_frames is not None and number != self.num_frames:
-            self.notes.append(
-                f"{self.path} is said to have {self.num_frames} frames, {number} could be read"
-            )
-
-    def _next(self, capture: cv2.VideoCapture, number: int) -> list[np.ndarray | BadFrame] | None:
-        """Return the next frame, after those before it that cannot be decoded; None at the end."""
-        bad: list[np.ndarray | BadFrame] = []
-        while True:
-            arrived, frame = capture.read()
-            if arrived:
-                return [*bad, frame]
-            # A frame that fails to decode looks like the end, but for the count.
-            left = (self.num_frames or 0) - number - len(bad)
-            if left <= 0 or len(bad) >= _MAX_BAD_RUN:
-                return None
-            bad.append(BadFrame("the video decoder reports an error"))
+        yield from self._file.frames(start)
+        # A rate that varies makes containers without a table of frames guess.
+        said, found = self._file.announced, len(self._file)
+        if said > 1.02 * self._file.num_packets + 1:
+            self.notes.append(f"{self.path} is said to have {said} frames, {found} could be read")
 
     def frame_name(self, index: int) -> str:
         return f"{self.path}#frame={index}"
@@ -212,12 +161,6 @@ class CameraSource(FrameSource):
         return {"camera": self.index}
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Return a sorting key that takes runs of digits as numbers."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts], name
-
-
 def open_source(what: str, fps: float | None = None) -> FrameSource:
     """Open a video file, a folder of images, or the camera of that number.
 
@@ -227,7 +170,8 @@ def open_source(what: str, fps: float | None = None) -> FrameSource:
 
     Raises:
         FileNotFoundError: if it is neither.
-        ValueError: if it cannot be opened.
+        OSError: if the file is no video.
+        ValueError: if the folder holds no image, or there is no such camera.
     """
     path = Path(what)
     source: FrameSource

@@ -39,8 +39,10 @@ def test_the_first_frame_of_a_causal_window_has_no_ref(folder, capsys):
 
 
 def test_a_frame_beyond_the_end_is_an_error(folder, capsys):
-    assert run(folder, "--frame", 7)[0] == 2
-    assert "ends before frame 7" in capsys.readouterr().err
+    for frame in (7, 9999):
+        assert run(folder, "--frame", frame)[0] == 2
+        said = f"clip has 7 frames, numbered from 0: there is no frame {frame}"
+        assert said in capsys.readouterr().err
 
 
 def test_a_detector_without_flow_is_an_error(folder, capsys):

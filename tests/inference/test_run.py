@@ -78,7 +78,9 @@ def test_damaged_frames_are_bridged_and_listed(model, clip, tmp_path):
         assert {**a, "video_id": "clip"} == b
     summary = json.loads((tmp_path / "out" / "run.json").read_text())
     assert [b["frame"] for b in summary["bridged_frames"]] == [0, 5, 6]
-    assert summary["bridged_frames"][1]["reason"].startswith("5.png cannot be decoded")
+    assert summary["bridged_frames"][1]["reason"].endswith(
+        "5.png cannot be decoded (it is no image that Pillow knows)"
+    )
     assert any("3 frames could not be read" in sentence for sentence in said)
 
 

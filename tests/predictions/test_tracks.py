@@ -73,10 +73,10 @@ def test_csv(tmp_path):
 def test_mot_challenge_is_read_by_our_reader(tmp_path):
     write_tracks(tmp_path / "sequence.txt", make_tracks(), make_frames("v"))
     rows = list(read_truth(tmp_path / "sequence.txt", num_frames=2))
-    assert [(row.frame, row.track_id, row.box) for row in rows] == [
+    assert [(row.number, row.track_id, row.box) for row in rows] == [
         (1, 1, (0, 0, 5, 5)),
-        (1, 2, (9, 20, 20.5, 40)),
-        (2, 2, (10, 20, 20.5, 40)),
+        (1, 2, (9, 20, 29.5, 60)),
+        (2, 2, (10, 20, 30.5, 60)),
     ]
     first = (tmp_path / "sequence.txt").read_text().splitlines()[0]
     assert first == "1,1,0.00,0.00,5.00,5.00,1.0000,-1,-1,-1"

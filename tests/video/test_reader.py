@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import random
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from coded_video import decode_in_order, shown_number, vary_frame_rate, write_coded_video
+from coded_video import (
+    damage_frames,
+    decode_in_order,
+    shown_number,
+    trim,
+    vary_frame_rate,
+    write_coded_video,
+)
 
-from iff_detectron2.video.reader import VideoFile
+from iff_detectron2.video.reader import BadFrame, VideoFile
 
 NUM_FRAMES = 60
 # File and codec; MPEG-2 has frames whose order in the file is not that of their times.
@@ -61,7 +70,9 @@ def test_seeking_is_used(video, name: str, monkeypatch) -> None:
     file = VideoFile(video(name))
     advanced = []
     advance = VideoFile._advance
-    monkeypatch.setattr(VideoFile, "_advance", lambda self: advanced.append(0) or advance(self))
+    monkeypatch.setattr(
+        VideoFile, "_advance", lambda self, table: advanced.append(0) or advance(self, table)
+    )
     assert shown_number(file[55]) == 55
     assert shown_number(file[29]) == 29
     assert len(advanced) < 60
@@ -107,9 +118,112 @@ def test_frames_that_the_video_does_not_have(video, number: int) -> None:
 def test_missing_file_and_no_video(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"x\.mp4 does not exist"):
         VideoFile(tmp_path / "x.mp4")
-    (tmp_path / "y.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "y.mp4").write_bytes(b"no\0video" * 100)
     with pytest.raises(OSError, match=r"y\.mp4 cannot be opened; is it a complete video file"):
         VideoFile(tmp_path / "y.mp4")
+
+
+@pytest.mark.parametrize(
+    "text", ["#EXTM3U\nother.mp4", "# a list\nffconcat version 1.0\nfile a.mp4\n", "v=0\nm=video 5"]
+)
+def test_lists_of_other_files_are_not_followed(video, tmp_path: Path, text: str) -> None:
+    """FFmpeg goes by the content: a list in a file of any name leads it elsewhere."""
+    (tmp_path / "a.mp4").write_bytes(video("a.mp4").read_bytes())
+    (tmp_path / "list.mp4").write_text(text)
+    with pytest.raises(OSError, match=r"list\.mp4 is text, maybe a list of other files"):
+        VideoFile(tmp_path / "list.mp4")
+
+
+@pytest.mark.parametrize("bad", [{7}, {0}, {3, 4, 5, 40}, {0, 1, 20, 57}])
+def test_a_refused_frame_keeps_its_number(video, tmp_path: Path, bad) -> None:
+    """Reading in order, by number, before and after the damage: one count."""
+    path = damage_frames(video("b.avi"), tmp_path / "damaged.avi", bad)
+    file = VideoFile(path)
+    assert len(file) == NUM_FRAMES
+    order = [41, *sorted(bad), 39, 2, 8, 59, 6]
+    for number in order:
+        if number in bad:
+            with pytest.raises(
+                OSError, match=rf"frame {number} of the video .*damaged\.avi \(MJPG"
+            ):
+                file[number]
+        else:
+            assert shown_number(file[number]) == number
+    assert len(file) == NUM_FRAMES
+    in_order = list(file.frames())
+    assert {n for n, frame in enumerate(in_order) if isinstance(frame, BadFrame)} == bad
+    for number in set(range(NUM_FRAMES)) - bad:
+        assert shown_number(in_order[number]) == number
+    assert [isinstance(frame, BadFrame) for frame in VideoFile(path).frames(2)] == [
+        number in bad for number in range(2, NUM_FRAMES)
+    ]
+
+
+def test_refused_frames_at_the_end_do_not_count(video, tmp_path: Path) -> None:
+    path = damage_frames(video("b.avi"), tmp_path / "damaged.avi", {58, 59})
+    assert len(VideoFile(path)) == 58
+    assert len(list(VideoFile(path).frames())) == 58
+
+
+def test_no_frame_decodes(video, tmp_path: Path) -> None:
+    """As with a codec that this OpenCV lacks: the codec and the number of frames are named."""
+    path = damage_frames(video("b.avi"), tmp_path / "none.avi", range(NUM_FRAMES))
+    with pytest.raises(OSError, match=r"none of the 60 frames of .*none\.avi .* its codec is MJPG"):
+        VideoFile(path)
+
+
+@pytest.mark.parametrize(("first", "count"), [(7, 53), (0, 31), (20, 25)])
+def test_a_trimmed_clip(video, tmp_path: Path, first: int, count: int) -> None:
+    """The packets before the edit list's start are in the file, and are no frames."""
+    path = trim(video("a.mp4"), tmp_path / "trimmed.mp4", first, count)
+    expected = decode_in_order(path)
+    assert [shown_number(frame) for frame in expected] == list(range(first, first + count))
+    for file in (VideoFile(path), VideoFile(path)):
+        assert len(file) == count
+        order = list(range(count))
+        random.Random(2).shuffle(order)
+        for number in order:
+            np.testing.assert_array_equal(file[number], expected[number])
+        assert sum(1 for _ in file.frames()) == count
+        with pytest.raises(IndexError, match=f"has {count} frames, frame {count} was asked for"):
+            file[count]
+
+
+def test_frames_in_order_are_decoded_once(video, monkeypatch) -> None:
+    """Also where the packets do not tell the frames, so that nobody knows how many will come."""
+    file = VideoFile(video("f.mpg"))
+    assert file.known_length is None
+    grabbed = []
+    capture = cv2.VideoCapture
+
+    class Counting:
+        def __init__(self, *settings):
+            self.capture = capture(*settings)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def grab(self):
+            grabbed.append(self.capture.grab())
+            return grabbed[-1]
+
+    monkeypatch.setattr(cv2, "VideoCapture", Counting)
+    assert [shown_number(frame) for frame in file.frames()] == list(range(NUM_FRAMES))
+    assert grabbed.count(True) == NUM_FRAMES
+    assert file.known_length == len(file) == NUM_FRAMES
+
+
+@pytest.mark.parametrize("name", ["b.avi", "d.mkv", "f.mpg"])
+def test_threads_share_a_file(video, name: str) -> None:
+    file = VideoFile(video(name))
+
+    def numbers(seed: int) -> bool:
+        order = list(range(NUM_FRAMES))
+        random.Random(seed).shuffle(order)
+        return all(shown_number(file[number]) == number for number in order[:30])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(numbers, range(4)))
 
 
 def test_cut_mp4(video, tmp_path: Path) -> None:
@@ -137,19 +251,21 @@ def test_cut_in_the_middle(video, tmp_path: Path, name: str) -> None:
     assert len(file) >= len(whole)
 
 
-def test_packets_without_frames_are_noticed(video, monkeypatch) -> None:
-    """A packet that decoding passes without a frame has the file counted by decoding."""
+def test_packets_without_frames_are_no_frames(video, monkeypatch) -> None:
+    """A packet behind the head that gives no frame is a frame that cannot be read, and stays one.
+
+    One near an end has the file counted by decoding.
+    """
     scan = VideoFile._scan_packets
+    for at, length, bad in [(40, NUM_FRAMES + 1, [40]), (5, NUM_FRAMES, []), (60, NUM_FRAMES, [])]:
 
-    def with_a_ghost(self):
-        table = scan(self)
-        table.times.insert(21, table.times[20] + 1)
-        table.keys = type(table.keys)("q", [key + (key > 20) for key in table.keys])
-        return table
+        def with_a_ghost(self, at=at):
+            packets = scan(self)
+            return [*packets[:at], (packets[at - 1][0] + 1, False), *packets[at:]]
 
-    monkeypatch.setattr(VideoFile, "_scan_packets", with_a_ghost)
-    file = VideoFile(video("a.mp4"))
-    assert len(file) == NUM_FRAMES + 1
-    assert shown_number(file[22]) == 22
-    assert len(file) == NUM_FRAMES
-    assert shown_number(file[59]) == 59
+        monkeypatch.setattr(VideoFile, "_scan_packets", with_a_ghost)
+        file = VideoFile(video("a.mp4"))
+        assert len(file) == length
+        frames = list(file.frames())
+        assert [n for n, frame in enumerate(frames) if isinstance(frame, BadFrame)] == bad
+        assert shown_number(frames[-1]) == shown_number(file[length - 1]) == NUM_FRAMES - 1

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-# Which frames that an annotation file does not list are neighbours all the same: those between the
-# listed ones, all of the video that are on the disk, or none.
+from iff_detectron2.video.images import is_frame_name
+
+# Which frames that an annotation file does not list are reference frames all the same: those
+# between the listed ones, all of the video that are on the disk, or none.
 UnlistedFrames = Literal["gaps", "all", "none"]
+
+# What tools put into names so that no two are equal: Roboflow behind the name, Label Studio before.
+_HASH_BEHIND = re.compile(r"\.rf\.[0-9A-Za-z]{16,64}$")
+_HASH_BEFORE = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_OLD_SUFFIX = re.compile(r"_(?:jpe?g|png|bmp|webp)$", re.IGNORECASE)
+_MAX_DIGITS = 18
 
 
 def check_unlisted(unlisted: str) -> None:
@@ -23,62 +31,173 @@ def check_unlisted(unlisted: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class FramePattern:
-    """A file name but for its last number.
+def image_names(folder: Path) -> list[str]:
+    """Return the names of the images in a folder, unordered, without hidden files.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"the folder {folder}, in which the annotations have frames, does not exist"
+        ) from None
+    return list(filter(is_frame_name, names))
+
+
+class FramePattern(NamedTuple):
+    """What the names of a video's frames have in common.
 
     Attributes:
         folder: below the root, "" for the root itself.
         prefix: part of the file name before the number.
-        suffix: part behind it, with the extension.
+        suffix: part behind it.
+        extension: with its dot.
     """
 
     folder: str
     prefix: str
     suffix: str
+    extension: str
 
     @property
     def video_id(self) -> str:
         """A name for the video: `clips/a` for `clips/a_0001.jpg` and for `clips/a/0001.jpg`."""
-        return "/".join(part for part in (self.folder, self.prefix.rstrip("_-. ")) if part)
+        name = self.prefix.rstrip("_-. ") + _OLD_SUFFIX.sub("", self.suffix)
+        return "/".join(part for part in (self.folder, name) if part)
 
-    def on_disk(self, root: Path) -> dict[int, str]:
+
+class FramePosition(NamedTuple):
+    """Where a listed image is in its video.
+
+    Attributes:
+        video_id: key of the frame index.
+        frame_index: counted from 0.
+        frame_number: the source's own number.
+    """
+
+    video_id: str
+    frame_index: int
+    frame_number: int
+
+
+class FrameNames:
+    """Splits names of frames into video and number: the number is the last one that varies.
+
+    `cam2_0001_1080p.jpg` and `cam2_0002_1080p.jpg` are frames 1 and 2 of one video. What Roboflow
+    (`clip_mp4-0001_jpg.rf.<hash>.jpg`) and Label Studio (`<hash>-clip_0001.jpg`) add is left out.
+
+    Args:
+        names: file names below a root, with forward slashes; what varies is found among them.
+        number: regular expression with one group, the number, that is searched in the file name
+            instead.
+
+    Raises:
+        ValueError: `number` is no such expression.
+    """
+
+    def __init__(self, names: Iterable[str], number: str | None = None) -> None:
+        self._number = None if number is None else _compile_number(number)
+        listed = list(names)
+        hashed = sum(
+            bool(_HASH_BEFORE.match(stem)) and not stem[:8].isdecimal()
+            for stem in (_stem(name)[1] for name in listed)
+        )
+        # A date of eight digits looks like a hash; hashes have letters, as a rule.
+        self._hash_before = hashed * 2 > len(listed)
+        numbers: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+        for name in listed:
+            template, values = self._template(name)
+            numbers[template].append(values)
+        self._column = {key: _last_varying(values) for key, values in numbers.items()}
+
+    def split(self, name: str) -> tuple[FramePattern, int] | None:
+        """Pattern and number of a frame's file name; None if the name has no number."""
+        folder, stem, extension = self._plain(name)
+        if self._number is not None:
+            match = self._number.search(stem)
+            span = match.span(1) if match else None
+        else:
+            found = list(re.finditer("[0-9]+", stem))
+            span = found[self._column.get(self._template(name)[0], -1)].span() if found else None
+        if span is None or not 0 < span[1] - span[0] <= _MAX_DIGITS:
+            return None
+        digits = stem[slice(*span)]
+        if not digits.isdecimal():
+            return None
+        return FramePattern(folder, stem[: span[0]], stem[span[1] :], extension), int(digits)
+
+    def on_disk(self, root: Path, pattern: FramePattern) -> dict[int, str]:
         """Files below the root that fit, by number, ascending.
 
         Raises:
             FileNotFoundError: the folder does not exist.
             ValueError: two files have the same number.
         """
-        folder = root / self.folder
-        fits = re.compile(rf"{re.escape(self.prefix)}([0-9]+){re.escape(self.suffix)}")
+        folder = root / pattern.folder
+        start = f"{pattern.folder}/" if pattern.folder else ""
         found: dict[int, str] = {}
-        try:
-            names = [entry.name for entry in os.scandir(folder)]
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(
-                f"the folder {folder}, in which the annotations have frames, does not exist"
-            ) from None
-        for name in names:
-            if (match := fits.fullmatch(name)) is None:
+        for name in image_names(folder):
+            parts = self.split(start + name)
+            if parts is None or parts[0] != pattern:
                 continue
-            number = int(match[1])
+            number = parts[1]
             if number in found:
                 raise ValueError(
-                    f"{folder} has two frames of number {number}, {found[number]!r} and {name!r}"
+                    f"{folder} has two frames of number {number}, "
+                    f"{found[number].removeprefix(start)!r} and {name!r}"
                 )
-            found[number] = name
-        start = f"{self.folder}/" if self.folder else ""
-        return {number: start + found[number] for number in sorted(found)}
+            found[number] = start + name
+        return {number: found[number] for number in sorted(found)}
+
+    def _plain(self, name: str) -> tuple[str, str, str]:
+        """Folder, name without hashes, and extension."""
+        folder, stem, extension = _stem(name)
+        stem = _HASH_BEHIND.sub("", stem)
+        return folder, _HASH_BEFORE.sub("", stem) if self._hash_before else stem, extension
+
+    def _template(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what is not a number in a name, and the numbers."""
+        folder, stem, extension = self._plain(name)
+        parts = re.split("([0-9]+)", stem)
+        return (folder, extension, *parts[::2]), tuple(parts[1::2])
 
 
-def split_number(name: str) -> tuple[FramePattern, int] | None:
-    """Pattern and number of a frame's file name; None if the name has no number."""
+def _stem(name: str) -> tuple[str, str, str]:
     folder, _, file = name.rpartition("/")
     stem, dot, extension = file.rpartition(".")
-    match = re.fullmatch(r"(.*?)([0-9]+)([^0-9]*)", stem)
-    if match is None:
+    return folder, stem, f"{dot}{extension}"
+
+
+def _compile_number(number: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(number)
+    except re.error as error:
+        raise ValueError(f"{number!r} is not a regular expression: {error}") from None
+    if pattern.groups != 1:
+        raise ValueError(
+            f"{number!r} must have one group, the frame's number, such as 'frame([0-9]+)'"
+        )
+    return pattern
+
+
+def _last_varying(values: Sequence[tuple[str, ...]]) -> int:
+    """Return the column, counted from the end, of the last number that is not always the same."""
+    for column in range(1, len(values[0]) + 1):
+        if any(row[-column] != values[0][-column] for row in values):
+            return -column
+    return -1
+
+
+def numbers_in(names: Sequence[str]) -> list[int] | None:
+    """Numbers of the frames of a video, None where their names differ in more than a number."""
+    of_names = FrameNames(names)
+    parts = [of_names.split(name) for name in names]
+    patterns = {part[0] if part else None for part in parts}
+    if len(patterns) > 1 or None in patterns:
         return None
-    return FramePattern(folder, match[1], f"{match[3]}{dot}{extension}"), int(match[2])
+    return [part[1] for part in parts if part]
 
 
 def complete_video(
@@ -102,7 +221,8 @@ def complete_video(
     """
     if unlisted == "none":
         return list(listed)
-    parts = [split_number(name) for name in listed]
+    of_names = FrameNames(listed)
+    parts = [of_names.split(name) for name in listed]
     patterns = {part[0] if part else None for part in parts}
     pattern = next(iter(patterns))
     if len(patterns) > 1 or pattern is None:
@@ -121,7 +241,7 @@ def complete_video(
             )
     if unlisted == "gaps" and numbers[-1] - numbers[0] == len(numbers) - 1:
         return list(listed)
-    found = pattern.on_disk(root)
+    found = of_names.on_disk(root, pattern)
     on_disk = set(found.values())
     missing = [name for name in listed if name not in on_disk]
     if missing:

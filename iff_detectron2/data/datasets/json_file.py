@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .text_file import read_bytes
+
+_MAX_INTEGER = 2**53  # beyond it JSON's numbers are not exact in every tool
+
 Record = dict[str, Any]
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON (cut off, for one), or nested too deeply.
+    """
+    content = read_bytes(path, "annotation files are seen from the working directory")
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); is the file cut off?") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not usable JSON: it is nested too deeply") from None
 
 
 class AnnotationFile:
@@ -24,20 +43,14 @@ class AnnotationFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"the annotation file {path} does not exist; paths are seen from the working "
-                "directory"
-            ) from None
-        try:
-            parsed = json.loads(content)
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); is the file cut off?") from None
+        parsed = read_json(path)
         if not isinstance(parsed, dict):
             raise ValueError(f"{path} must hold a JSON object, got {type(parsed).__name__}")
         self._content = parsed
+
+    def has(self, key: str) -> bool:
+        """Whether there is anything at `key`: null is nothing."""
+        return self._content.get(key) is not None
 
     def records(self, key: str) -> list[Record]:
         """Return the list `key`, each item an object.
@@ -50,7 +63,9 @@ class AnnotationFile:
             raise ValueError(f"{self.path} lacks the list {key!r}; it has {sorted(self._content)}")
         for number, record in enumerate(records):
             if not isinstance(record, dict):
-                raise ValueError(f"{self.path}: {key}[{number}] must be an object, got {record!r}")
+                raise ValueError(
+                    f"{self.path}: {key}[{number}] must be an object, got {shorten(record)}"
+                )
         return records
 
     def by_id(self, key: str) -> dict[int, Record]:
@@ -80,9 +95,10 @@ def integer(record: Mapping[str, Any], key: str, place: str, minimum: int | None
     """
     value: Any = record.get(key)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or value != value // 1 or (minimum is not None and value < minimum):
+    good = number and value == value // 1 and abs(value) <= _MAX_INTEGER
+    if not good or (minimum is not None and value < minimum):
         what = "an integer" if minimum is None else f"an integer of at least {minimum}"
-        raise ValueError(f"{place}: {key!r} must be {what}, got {value!r}")
+        raise ValueError(f"{place}: {key!r} must be {what}, got {shorten(value)}")
     return int(value)
 
 
@@ -94,7 +110,7 @@ def text(record: Mapping[str, Any], key: str, place: str) -> str:
     """
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{place}: {key!r} must be a text that is not empty, got {value!r}")
+        raise ValueError(f"{place}: {key!r} must be a text that is not empty, got {shorten(value)}")
     return value
 
 
@@ -105,11 +121,21 @@ def numbers(value: Any, count: int, what: str, place: str) -> list[float]:
         ValueError: it is anything else.
     """
     good = isinstance(value, list) and len(value) == count
-    if not good or not all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
-    ):
-        raise ValueError(f"{place}: {what} must be {count} finite numbers, got {value!r}")
+    if not good or not all(map(is_number, value)):
+        raise ValueError(f"{place}: {what} must be {count} finite numbers, got {shorten(value)}")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number of a usable size."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= _MAX_INTEGER
+
+
+def shorten(value: Any) -> str:
+    """Return a value as it is shown in messages."""
+    shown = repr(value)
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def reference(

@@ -12,13 +12,26 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
 
 from .coco import (
+    register_burst,
     register_coco_frames,
     register_coco_vid,
     register_video_files,
     register_youtube_vis,
 )
 from .imagenet import register_imagenet_vid
-from .mot import register_mot_challenge
+from .mot import (
+    register_cvat_mot,
+    register_kitti_tracking,
+    register_mot_challenge,
+    register_ua_detrac,
+    register_visdrone,
+)
+from .tools import (
+    register_cvat_video,
+    register_label_studio,
+    register_via_csv,
+    register_yolo,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,8 @@ class SpecForm:
     register: Callable[..., None]
 
 
+_ESCAPED = "\0"  # stands for `@@` while a spec is taken apart
+
 SPEC_FORMS: dict[str, SpecForm] = {}
 
 
@@ -52,25 +67,8 @@ def add_spec_form(kind: str, form: SpecForm) -> None:
     SPEC_FORMS[kind] = form
 
 
-def _mot_challenge(name: str, path: str, first: str | None, last: str | None) -> None:
-    frames = None if first is None or last is None else (int(first), int(last))
-    register_mot_challenge(name, path, frames=frames)
-
-
 def _moving_shapes(name: str, root: str, image_set: str) -> None:
     register_imagenet_vid(name, root, image_set, classes={c: c for c in MOVING_SHAPES_CLASSES})
-
-
-def _from_json(register: Callable[..., None]) -> Callable[..., None]:
-    """Return the reader with the words behind the file as arguments."""
-
-    def register_spec(name: str, root: str, json_file: str, words: str) -> None:
-        options: dict[str, Any] = {}
-        for word in words.split("@")[1:]:
-            options.update(_WORDS[word])
-        register(name, json_file, root, **options)
-
-    return register_spec
 
 
 _WORDS: dict[str, dict[str, Any]] = {
@@ -79,34 +77,107 @@ _WORDS: dict[str, dict[str, Any]] = {
     "listed_frames": {"unlisted_frames": "none"},
     "from_1": {"first_frame": 1},
 }
+_SPAN = r"(?:@([0-9]{1,9})-([0-9]{1,9}))?"
+_NUMBER = r"(?:@number=(.+))?"
 
 
-def _json_form(register: Callable[..., None], *words: str) -> SpecForm:
-    return SpecForm(
-        "ROOT@FILE.json" + "".join(f"[@{word}]" for word in words),
-        rf"([^@]+)@([^@]+\.json)((?:@(?:{'|'.join(words)}))*)",
-        _from_json(register),
-    )
+def _options(words: str, first: str | None, last: str | None, number: str | None) -> dict[str, Any]:
+    """Arguments of a reader from what stands behind its paths."""
+    options: dict[str, Any] = {}
+    for word in words.split("@")[1:]:
+        options.update(_WORDS[word])
+    if first and last:
+        options["frames"] = (int(first), int(last))
+    if number:
+        options["number"] = number
+    return options
 
 
+def _form(
+    register: Callable[..., None],
+    paths: str,
+    pattern: str,
+    *words: str,
+    span: bool = False,
+    number: bool = False,
+) -> SpecForm:
+    """Return the form of a reader: its paths, then words, a range and an expression it may have.
+
+    Args:
+        register: gets the name, the paths and the options.
+        paths: how they are written, for messages.
+        pattern: regular expression of the paths, one group each.
+        words: those of `_WORDS` that the reader understands.
+        span: it understands FIRST-LAST.
+        number: it understands number=REGEX, see `FrameNames`.
+    """
+
+    def register_spec(name: str, *groups: str | None) -> None:
+        *found, chosen, first, last, expression = groups
+        given = [path for path in found if path is not None]
+        register(name, *given, **_options(chosen or "", first, last, expression))
+
+    form = paths + "".join(f"[@{word}]" for word in words)
+    form += "[@FIRST-LAST]" * span + "[@number=REGEX]" * number
+    behind = rf"((?:@(?:{'|'.join(words) or '(?!)'}))*)" + (_SPAN if span else "()()")
+    return SpecForm(form, pattern + behind + (_NUMBER if number else "()"), register_spec)
+
+
+def _json_first(register: Callable[..., None]) -> Callable[..., None]:
+    """Return a reader that takes the annotation file before the root, the other way round."""
+    return lambda name, root, file, **options: register(name, file, root, **options)
+
+
+def _two(what: str) -> str:
+    return rf"(.+)@([^@]+{what})"
+
+
+_PATH = r"(.+?)"
+_TWO_PATHS = r"(.+?)@([^@]+?)"
 _LIST = r"(.+)@([^@]+)"
-_UNLISTED = ("all_frames", "listed_frames")
-add_spec_form(
-    "mot_challenge", SpecForm("PATH[@FIRST-LAST]", r"(.+?)(?:@(\d+)-(\d+))?", _mot_challenge)
-)
-add_spec_form("imagenet_vid", SpecForm("ROOT@LIST", _LIST, register_imagenet_vid))
-add_spec_form("moving_shapes", SpecForm("ROOT@LIST", _LIST, _moving_shapes))
-add_spec_form("coco_vid", _json_form(register_coco_vid, "annotated_only", *_UNLISTED))
-add_spec_form("youtube_vis", _json_form(register_youtube_vis, "annotated_only", *_UNLISTED))
-add_spec_form("coco_frames", _json_form(register_coco_frames, "annotated_only"))
-add_spec_form("video_files", _json_form(register_video_files, "annotated_only", "from_1"))
+_JSON = ("ROOT@FILE.json", _two(r"\.json"))
+_UNLISTED = ("annotated_only", "all_frames", "listed_frames")
+_IMAGES: dict[str, Any] = {"span": True, "number": True}
+SPEC_FORMS |= {
+    "video_files": _form(_json_first(register_video_files), *_JSON, "annotated_only", "from_1"),
+    "coco_frames": _form(_json_first(register_coco_frames), *_JSON, "annotated_only", number=True),
+    "coco_vid": _form(_json_first(register_coco_vid), *_JSON, *_UNLISTED),
+    "youtube_vis": _form(_json_first(register_youtube_vis), *_JSON, *_UNLISTED),
+    "burst": _form(register_burst, *_JSON, "annotated_only", span=True),
+    "mot_challenge": _form(register_mot_challenge, "PATH", _PATH, span=True),
+    "visdrone": _form(register_visdrone, "PATH", _PATH, span=True),
+    "kitti_tracking": _form(register_kitti_tracking, "IMAGES@LABELS", _TWO_PATHS, span=True),
+    "ua_detrac": _form(register_ua_detrac, "IMAGES@ANNOTATIONS", _TWO_PATHS, span=True),
+    "cvat_mot": _form(
+        register_cvat_mot, "PATH[@VIDEO]", r"(.+?)(?:@(?![0-9]+-[0-9]+$)([^@]+))?", span=True
+    ),
+    "cvat_video": _form(
+        register_cvat_video, "VIDEO@FILE.xml", _TWO_PATHS, "annotated_only", span=True
+    ),
+    "label_studio": _form(
+        register_label_studio, "VIDEO@FILE.json", _JSON[1], "annotated_only", span=True
+    ),
+    "via_csv": _form(
+        register_via_csv, "IMAGES@FILE.csv", _two(r"\.csv"), "annotated_only", **_IMAGES
+    ),
+    "yolo": _form(
+        register_yolo,
+        "ROOT[@SPLIT]",
+        r"(.+?)(?:@(?!annotated_only)([A-Za-z]\w*))?",
+        "annotated_only",
+        **_IMAGES,
+    ),
+    "imagenet_vid": SpecForm("ROOT@LIST", _LIST, register_imagenet_vid),
+    "moving_shapes": SpecForm("ROOT@LIST", _LIST, _moving_shapes),
+}
 
 
 def register_from_specs(specs: Sequence[str]) -> None:
     """Register the datasets that a config names (`DATASETS.REGISTER`).
 
     A spec is `NAME=KIND:` and then what the kind's entry in `SPEC_FORMS` says, with paths as seen
-    from the working directory; docs/datasets.md has a table. The same spec again does nothing.
+    from the working directory; docs/datasets.md has a table. `@@` stands for an @ in a path. The
+    same spec again does nothing.
 
     Raises:
         ValueError: a malformed spec, or a name that stands for something else already.
@@ -120,7 +191,7 @@ def register_from_specs(specs: Sequence[str]) -> None:
             )
         name, kind, rest = match.groups()
         form = SPEC_FORMS[kind]
-        parts = re.fullmatch(form.pattern, rest)
+        parts = re.fullmatch(form.pattern, rest.replace("@@", _ESCAPED))
         if parts is None:
             raise ValueError(f"cannot read the dataset {spec!r}; write NAME={kind}:{form.form}")
         if name in DatasetCatalog:
@@ -132,5 +203,6 @@ def register_from_specs(specs: Sequence[str]) -> None:
                 + (f" ({known!r})" if known else "")
                 + "; choose another name"
             )
-        form.register(name, *parts.groups())
+        groups = (g if g is None else g.replace(_ESCAPED, "@") for g in parts.groups())
+        form.register(name, *groups)
         MetadataCatalog.get(name).register_spec = spec

@@ -5,45 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from iff_detectron2.data.datasets.frame_folder import FramePattern, split_number
+from iff_detectron2.data.catalog import LoadedDataset
+from iff_detectron2.data.datasets.folder_videos import FolderVideos
+from iff_detectron2.data.datasets.frame_folder import FrameNames, FramePosition
 
 from .images import (
-    FramePosition,
     ImageAnnotations,
-    LoadedDataset,
     frame_size,
     register_from_file,
 )
-
-
-class _Folders:
-    """Finds the frames beside the annotated ones; looks into each folder once."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._found: dict[FramePattern, dict[str, int]] = {}
-        self.videos: dict[str, Sequence[str]] = {}
-
-    def position(self, name: str, place: str) -> FramePosition | None:
-        """Video and frame of a file; None if its name has no number, so that it is a still."""
-        parts = split_number(name)
-        if parts is None:
-            return None
-        pattern = parts[0]
-        video_id = pattern.video_id or self._root.absolute().name
-        if pattern not in self._found:
-            if video_id in self.videos:
-                raise ValueError(
-                    f"{place}: {name!r} and other frames of {video_id!r} differ in more than their "
-                    "number; the frames of a video have one extension and one form of name"
-                )
-            names = list(pattern.on_disk(self._root).values())
-            self._found[pattern] = {name: frame for frame, name in enumerate(names)}
-            self.videos[video_id] = [f"{self._root}/{frame}" for frame in names]
-        frame = self._found[pattern].get(name)
-        if frame is None:
-            raise FileNotFoundError(f"{place}: the frame {self._root / name} does not exist")
-        return FramePosition(video_id, frame)
 
 
 def load_coco_frames(
@@ -52,11 +22,12 @@ def load_coco_frames(
     image_root: Path,
     classes: Sequence[str] | None = None,
     annotated_only: bool = False,
+    number: str | None = None,
 ) -> LoadedDataset:
     """Read a COCO file of video frames; see `register_coco_frames`. Images are not opened."""
     content = ImageAnnotations(name, json_file, classes)
     names = content.file_names()
-    folders = _Folders(image_root)
+    folders = FolderVideos(image_root, names.values(), number)
     positions: dict[int, FramePosition] = {}
     first: dict[str, int] = {}
     for image_id, file_name in names.items():
@@ -82,24 +53,36 @@ def register_coco_frames(
     *,
     classes: Sequence[str] | None = None,
     annotated_only: bool = False,
+    number: str | None = None,
 ) -> None:
     """Register frames with a plain COCO file; only folders are read, when it is used.
 
-    Files whose names differ only in the last number are one video, in the order of the numbers:
-    `clips/a/0001.jpg` and `clips/a_0001.jpg` are frames of the video `clips/a`. All such files
-    on the disk are its frames; those that the JSON does not list are unlabelled and serve as
-    neighbours. A listed file without a number in its name is a still.
+    Files whose names differ only in a number are one video, in the order of the numbers:
+    `clips/a/0001.jpg` and `clips/a_0001.jpg` are frames of the video `clips/a`. Of several numbers
+    it is the last one that varies; what Roboflow (`.rf.<hash>`) and Label Studio (`<hash>-`) add to
+    a name does not count. All such files on the disk are frames of the video; those that the JSON
+    does not list are unlabelled and serve as reference frames. A listed file without a number in
+    its name is a still.
 
     Args:
         name: the dataset's name in configs.
         json_file: COCO's `images`, `annotations`, `categories`.
         image_root: folder that the `file_name` of the images are below.
         classes: see `register_coco_vid`.
-        annotated_only: list only images with an annotation; the others stay neighbours.
+        annotated_only: list only images with an annotation; the others stay reference frames.
+        number: regular expression with one group that finds the frame's number in a file name
+            (without folder and extension), where it is not the last one that varies.
 
     Raises:
-        ValueError: the name is taken, or a class is given twice.
+        ValueError: the name is taken, a class is given twice, or `number` is no such expression.
     """
+    FrameNames((), number)  # refuses an expression that is none before anything is read
     register_from_file(
-        name, load_coco_frames, json_file, image_root, classes, annotated_only=annotated_only
+        name,
+        load_coco_frames,
+        json_file,
+        image_root,
+        classes,
+        annotated_only=annotated_only,
+        number=number,
     )

@@ -5,35 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from iff_detectron2.data.catalog import DatasetDicts, register_video_dataset
+from iff_detectron2.data.catalog import DatasetDicts, LoadedDataset, register_video_dataset
 from iff_detectron2.data.datasets.boxes import BoxCheck
+from iff_detectron2.data.datasets.frame_folder import FramePosition
 from iff_detectron2.data.datasets.json_file import AnnotationFile, Record, integer, reference, text
 from iff_detectron2.data.datasets.relative_paths import check_relative
 from iff_detectron2.data.video_index import VideoIndex
 
 from .fields import Categories, instance
-
-
-class LoadedDataset(NamedTuple):
-    """What a reader returns: dataset dicts, files of all frames, metadata for the catalog."""
-
-    dicts: DatasetDicts
-    frame_index: VideoIndex
-    metadata: dict[str, Any]
-
-
-class FramePosition(NamedTuple):
-    """Where a listed image is in its video.
-
-    Attributes:
-        video_id: key of the frame index.
-        frame_index: counted from 0.
-    """
-
-    video_id: str
-    frame_index: int
 
 
 def frame_size(record: Record, video: Mapping[str, Any], place: str) -> tuple[int, int]:
@@ -54,6 +35,8 @@ class ImageAnnotations:
         file: the file.
         images: its `images` by id.
         categories: its classes.
+        labelled: false where `annotations` is missing or null, as in sets to be predicted on;
+            the dataset dicts then have no `annotations`.
 
     Raises:
         FileNotFoundError, ValueError: a missing, cut or malformed file.
@@ -65,7 +48,9 @@ class ImageAnnotations:
         self.categories = Categories(self.file, classes)
         self.images = self.file.by_id("images")
         self._of_image: dict[int, list[tuple[int, Record]]] = {}
-        for identity, record in self.file.by_id("annotations").items():
+        self.labelled = self.file.has("annotations")
+        annotations = self.file.by_id("annotations") if self.labelled else {}
+        for identity, record in annotations.items():
             place = self.file.place("annotations", identity)
             image_id = reference(record, "image_id", self.images, "images", place)
             self._of_image.setdefault(image_id, []).append((identity, record))
@@ -117,10 +102,11 @@ class ImageAnnotations:
             width, height = sizes[image_id]
             video: dict[str, Any] = {}
             if image_id in positions:
-                video_id, frame = positions[image_id]
+                video_id, frame, number = positions[image_id]
                 video = {
                     "video_id": video_id,
                     "frame_index": frame,
+                    "frame_number": number,
                     "video_length": len(videos[video_id]),
                 }
             dicts.append(
@@ -130,9 +116,10 @@ class ImageAnnotations:
                     "width": width,
                     "image_id": image_id,
                     **video,
-                    "annotations": self._instances(records, (width, height), check),
                 }
             )
+            if self.labelled:
+                dicts[-1]["annotations"] = self._instances(records, (width, height), check)
         if not dicts:
             what = "annotated image" if annotated_only else "image"
             raise ValueError(f"the dataset {self.name!r} is empty: {self.file.path} has no {what}")

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from iff_detectron2.data.datasets.frame_folder import UnlistedFrames, check_unlisted, complete_video
+from iff_detectron2.data.catalog import LoadedDataset
+from iff_detectron2.data.datasets.frame_folder import (
+    FramePosition,
+    UnlistedFrames,
+    check_unlisted,
+    complete_video,
+)
 from iff_detectron2.data.datasets.json_file import Record, integer, reference
 
 from .images import (
-    FramePosition,
     ImageAnnotations,
-    LoadedDataset,
     frame_size,
     register_from_file,
 )
@@ -114,8 +118,8 @@ def load_coco_vid(
             raise ValueError(f"{place}: two of its frames have the same file_name")
         video_id = listed.names[video]
         videos[video_id] = [f"{image_root}/{file_name}" for file_name in whole]
-        for image_id, _ in frames:
-            positions[image_id] = FramePosition(video_id, index[names[image_id]])
+        for image_id, number in frames:
+            positions[image_id] = FramePosition(video_id, index[names[image_id]], number)
     return content.loaded(
         files={image_id: f"{image_root}/{file_name}" for image_id, file_name in names.items()},
         sizes=listed.sizes(),

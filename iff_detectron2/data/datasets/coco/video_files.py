@@ -10,8 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from iff_detectron2.data.catalog import LoadedDataset
+from iff_detectron2.data.datasets.frame_folder import FramePosition
 from iff_detectron2.data.datasets.json_file import Record, integer, text
 from iff_detectron2.data.datasets.relative_paths import check_relative
+from iff_detectron2.data.datasets.text_file import MAX_FRAMES
 from iff_detectron2.video.frames import (
     VideoFileFrames,
     check_video_name,
@@ -20,9 +23,7 @@ from iff_detectron2.video.frames import (
 )
 
 from .images import (
-    FramePosition,
     ImageAnnotations,
-    LoadedDataset,
     register_from_file,
 )
 from .vid import ListedVideos
@@ -36,6 +37,8 @@ def _frames(record: Record, root: Path, place: str) -> VideoFileFrames:
     check_video_name(path)
     if "length" in record:
         length = integer(record, "length", place, 1)
+        if length > MAX_FRAMES:
+            raise ValueError(f"{place}: a video has at most {MAX_FRAMES} frames, got {length}")
     else:
         try:
             length = video_length(path)
@@ -78,7 +81,7 @@ def load_video_files(
                     f"{of_video.path}, whose frames are {first_frame} to "
                     f"{first_frame + len(of_video) - 1}"
                 )
-            positions[image_id] = FramePosition(video_id, frame)
+            positions[image_id] = FramePosition(video_id, frame, number)
             files[image_id] = of_video[frame]
         if "width" not in record and any("width" not in content.images[i] for i, _ in frames):
             record["width"], record["height"] = video_frame_size(of_video.path)

@@ -1,7 +1,7 @@
 """YouTube-VIS: one JSON record a track, with a box and a mask, or null, for each frame.
 
 `videos`: `id`, `file_names`, `width`, `height`. `annotations`: `id`, `video_id`, `category_id`,
-`bboxes`, `segmentations`, `iscrowd`. OVIS and UVO are written in the same way.
+`bboxes`, `segmentations`, `areas`, `iscrowd`. OVIS, UVO and LV-VIS are written in the same way.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 
-from iff_detectron2.data.catalog import DatasetDicts
+from iff_detectron2.data.catalog import DatasetDicts, LoadedDataset
 from iff_detectron2.data.datasets.boxes import BoxCheck
-from iff_detectron2.data.datasets.frame_folder import UnlistedFrames, check_unlisted, complete_video
+from iff_detectron2.data.datasets.frame_folder import (
+    UnlistedFrames,
+    check_unlisted,
+    complete_video,
+    numbers_in,
+)
 from iff_detectron2.data.datasets.json_file import AnnotationFile, Record, reference
 from iff_detectron2.data.datasets.relative_paths import check_relative
 from iff_detectron2.data.video_index import VideoIndex
 
 from .fields import Categories, instance, segmentation
-from .images import LoadedDataset, frame_size, register_from_file
+from .images import frame_size, register_from_file
 
 # Annotations of each frame of a video; None for a frame in which no track has an entry.
 _Frames = list[list[dict[str, Any]] | None]
@@ -62,18 +67,23 @@ def _add_track(
     """Put what a track has in each frame into the frames."""
     boxes = _per_frame(track, "bboxes", len(frames), place)
     masks = _per_frame(track, "segmentations", len(frames), place)
-    for number, (box, mask) in enumerate(zip(boxes, masks, strict=True)):
+    areas = _per_frame(track, "areas", len(frames), place)
+    for number, (box, mask, area) in enumerate(zip(boxes, masks, areas, strict=True)):
         if box is None and not mask:
             continue
         of_frame = frames[number] or []
         frames[number] = of_frame
         here = f"{place}, frame {number}"
         if box is None:
-            box = _box_of_mask(segmentation(mask, size, here))
+            usable = segmentation(mask, size, check, here)
+            if usable is None:
+                continue
+            box = _box_of_mask(usable)
         record = {
             "bbox": box,
             "category_id": track.get("category_id"),
             "iscrowd": track.get("iscrowd", 0),
+            "area": area,
             "segmentation": mask,
             "track_id": identity,
         }
@@ -115,7 +125,8 @@ def load_youtube_vis(
     sizes = {v: frame_size(record, {}, file.place("videos", v)) for v, record in records.items()}
     of_video: dict[int, _Frames] = {v: [None] * len(files) for v, files in names.items()}
     check = BoxCheck(name)
-    for identity, track in file.by_id("annotations").items():
+    labelled = file.has("annotations")
+    for identity, track in (file.by_id("annotations") if labelled else {}).items():
         place = file.place("annotations", identity)
         video = reference(track, "video_id", records, "videos", place)
         _add_track(of_video[video], identity, track, sizes[video], categories, check, place)
@@ -128,6 +139,7 @@ def load_youtube_vis(
         whole = complete_video(image_root, listed, unlisted_frames, file.place("videos", video))
         videos[video_id] = [f"{image_root}/{frame}" for frame in whole]
         index = {frame: position for position, frame in enumerate(whole)}
+        numbers = numbers_in(whole) or range(len(whole))
         for frame, instances in zip(listed, of_video[video], strict=True):
             image_id += 1
             if annotated_only and instances is None:
@@ -140,10 +152,12 @@ def load_youtube_vis(
                     "image_id": image_id,
                     "video_id": video_id,
                     "frame_index": index[frame],
+                    "frame_number": numbers[index[frame]],
                     "video_length": len(whole),
-                    "annotations": instances or [],
                 }
             )
+            if labelled:
+                dicts[-1]["annotations"] = instances or []
     if not dicts:
         raise ValueError(f"the dataset {name!r} is empty: {json_file} has no annotated frame")
     check.warn()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from iff_detectron2.data.datasets.relative_paths import check_relative
+from iff_detectron2.data.datasets.text_file import MAX_FRAMES, lines_of
+
+_DECIMAL = re.compile("[0-9]{1,9}")
+_WHAT = (
+    "set DETECTRON2_DATASETS to the folder that holds the datasets, make the lists of an ILSVRC "
+    "tree with `iff-detectron2 index`, or write MovingShapes with `iff-detectron2 synth`"
+)
 
 ListForm = Literal["frames", "videos", "stills"]
 
@@ -44,38 +52,33 @@ class VideoEntry:
 
 def _rows(path: Path, num_columns: int) -> Iterator[tuple[str, list[str]]]:
     """Columns of every line that is not blank, with the place for error messages."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"the image list {path} does not exist; set DETECTRON2_DATASETS to the folder that "
-            "holds the datasets, make the lists of an ILSVRC tree with `iff-detectron2 index`, or "
-            "write MovingShapes with `iff-detectron2 synth`"
-        ) from None
     empty = True
-    for number, line in enumerate(text.splitlines(), start=1):
+    for place, line in lines_of(path, _WHAT):
         columns = line.split()
-        if not columns:
-            continue
         empty = False
-        place = f"{path}:{number}"
         if len(columns) != num_columns:
             raise ValueError(
-                f"{place}: expected {num_columns} columns, got {len(columns)}: {line!r}"
+                f"{place}: expected {num_columns} columns, got {len(columns)}: {line[:200]!r}"
             )
-        check_relative(columns[0], place)
+        columns[0] = check_relative(columns[0], place)
         yield place, columns
     if empty:
         raise ValueError(f"the image list {path} is empty; a dataset needs at least one entry")
 
 
 def _integer(text: str, what: str, place: str, minimum: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise ValueError(f"{place}: {what} must be an integer, got {text!r}") from None
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError(f"{place}: {what} must be an integer, got {text[:40]!r}")
+    value = int(text)
     if value < minimum:
         raise ValueError(f"{place}: {what} must be at least {minimum}, got {value}")
+    return value
+
+
+def _length(text: str, place: str) -> int:
+    value = _integer(text, "the video length", place, 1)
+    if value > MAX_FRAMES:
+        raise ValueError(f"{place}: the video length must be at most {MAX_FRAMES}, got {value}")
     return value
 
 
@@ -97,7 +100,7 @@ def read_frames_list(path: Path) -> list[FrameEntry]:
         if flag != "1":
             raise ValueError(f"{place}: the second column of a frame list is 1, got {flag!r}")
         frame = _integer(frame_text, "the frame", place, 0)
-        length = _integer(length_text, "the video length", place, 1)
+        length = _length(length_text, place)
         if frame >= length:
             raise ValueError(
                 f"{place}: frame {frame} is outside a video of {length} frames "
@@ -129,7 +132,7 @@ def read_videos_list(path: Path) -> list[VideoEntry]:
         if video in seen:
             raise ValueError(f"{place}: {video!r} is listed twice")
         first_id = _integer(id_text, "the first frame id", place, 1)
-        length = _integer(length_text, "the video length", place, 1)
+        length = _length(length_text, place)
         if first_id < next_id:
             raise ValueError(
                 f"{place}: the frame ids from {first_id} overlap with those of the video before, "
@@ -148,14 +151,12 @@ def guess_list_form(path: Path) -> ListForm:
     counts frames up from line to line; the one line that fits both forms, `<video> 1 0 <length>`
     alone in its file, is read as a whole video.
     """
-    if path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            first = next((line for line in lines if line.strip()), "")
-        if len(first.split()) == 2:
-            return "stills"
+    first = next((line for _, line in lines_of(path, _WHAT)), "")
+    if len(first.split()) == 2:
+        return "stills"
     next_id = 1
     for _, (_, first_id, flag, length) in _rows(path, 4):
-        if flag != "0" or not first_id.isdecimal() or int(first_id) < next_id:
+        if flag != "0" or not _DECIMAL.fullmatch(first_id) or int(first_id) < next_id:
             return "frames"
-        next_id = int(first_id) + (int(length) if length.isdecimal() else 0)
+        next_id = int(first_id) + (int(length) if _DECIMAL.fullmatch(length) else 0)
     return "videos"

@@ -8,6 +8,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
+from iff_detectron2.data.datasets.xml_tree import parse_xml_bytes
+
 MAX_INTEGER = 2**31 - 1
 
 
@@ -150,10 +152,7 @@ def parse_xml(data: bytes, path: str) -> XMLAnnotation:
     plain = _parse_plain(data)
     if plain is not None:
         return plain
-    try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"the annotation {path} is not well-formed XML: {error}") from None
+    root = parse_xml_bytes(data, f"the annotation {path}")
     size = root.find("size")
     if size is None:
         raise ValueError(f"the annotation {path} has no <size>")

@@ -143,7 +143,7 @@ def test_malformed_files(load, content, change, error, message: str) -> None:
 
 
 def test_no_video_behind_the_name(load, content, videos) -> None:
-    (videos / "text.avi").write_text("no video")
+    (videos / "text.avi").write_bytes(b"no\0video" * 9)
     content["videos"][0]["file_name"] = "text.avi"
     with pytest.raises(OSError, match=r"text\.avi cannot be opened"):
         load(content)

@@ -81,6 +81,7 @@ def test_tracks_become_frames(load, content, tmp_path: Path) -> None:
         "image_id": 3,
         "video_id": "ab",
         "frame_index": 2,
+        "frame_number": 10,
         "video_length": 3,
     }
     assert (dicts[3]["video_id"], dicts[3]["width"], dicts[3]["height"]) == ("cd", 32, 40)
@@ -144,7 +145,7 @@ def _video(**fields: Any):
         (_track(bboxes="x"), "'bboxes' must have an entry for each of the 3 frames .* got 'x'"),
         (_track(segmentations=[None] * 4), "'segmentations' must have an entry .* got 4"),
         (_track(bboxes=[None, [1, 2], None]), "annotations id 31, frame 1: bbox must be 4 finite"),
-        (_track(segmentations=[[[1, 2]], None, None]), "annotations id 31, frame 0: a polygon"),
+        (_track(segmentations=[[[1]], None, None]), "annotations id 31, frame 0: a polygon"),
         (_video(id=2), "the id 2 is there twice in 'videos'"),
         (_video(width=0), "videos id 1: 'width' must be an integer of at least 1, got 0"),
         (_video(file_names=[]), "videos id 1: 'file_names' must be a list of file names"),
@@ -153,7 +154,7 @@ def _video(**fields: Any):
         (_video(file_names=["ab/0.jpg", "ab/2.jpg", "ab/1.jpg"]), "listed in another order"),
         (_video(file_names=["/ab/0.jpg", "ab/1.jpg", "ab/2.jpg"]), "'/ab/0.jpg' must be a rel"),
         (_video(file_names=["ab/0.jpg", "../1.jpg", "ab/2.jpg"]), r"'\.\./1.jpg' must be a rel"),
-        (lambda c: c.pop("annotations"), "lacks the list 'annotations'"),
+        (lambda c: c.update(annotations={}), "lacks the list 'annotations'"),
         (lambda c: c.update(videos=[], annotations=[]), "'set' is empty"),
     ],
 )

@@ -29,6 +29,7 @@ def test_mot15_sequence(mot_sequence) -> None:
         "image_id": 2,
         "video_id": "SEQ",
         "frame_index": 1,
+        "frame_number": 2,
         "video_length": 3,
         "annotations": [
             {
@@ -106,7 +107,7 @@ def test_several_sequences_and_eight_digits(mot_sequence) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("2,1,4,6,20", r"gt\.txt:2: expected 9 columns .* got 5"),
+        ("2,1,4,6,20", r"gt\.txt:2: expected 9 \(MOT16\) or 10 \(MOT15\) columns, got 5"),
         ("2,1,4,x,20,30,1,-1,-1,-1", r"gt\.txt:2: every column must be a number"),
         ("2,1,4,nan,20,30,1,-1,-1,-1", r"gt\.txt:2: every column must be finite"),
         ("2.5,1,4,6,20,30,1,-1,-1,-1", r"gt\.txt:2: frame, id and class must be integers"),
@@ -162,10 +163,12 @@ def test_missing_files(mot_sequence, gone: str, message: str) -> None:
 def test_empty_dataset_and_range_beyond_the_end(mot_sequence) -> None:
     folder = mot_sequence(lines=[mot_sequence.line(1)])
     register_mot_challenge("none", folder, frames=(2, 5))
-    with pytest.raises(ValueError, match=r"'none' is empty: gt\.txt has no line for frames 2 to 5"):
+    with pytest.raises(
+        ValueError, match=r"'none' is empty: no label of frames 2 to 5 in .*gt\.txt"
+    ):
         DatasetCatalog.get("none")
     register_mot_challenge("beyond", folder, frames=(2, 6))
-    with pytest.raises(ValueError, match=r"frames 2 to 6 of .* were asked for, it has 5"):
+    with pytest.raises(ValueError, match=r"frames 2 to 6 of .* were asked for, it has 1 to 5"):
         DatasetCatalog.get("beyond")
 
 
