@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="written beside predictions.json; may be given twice",
     )
+    parser.add_argument(
+        "--tracks",
+        action="store_true",
+        help="join the detections to tracks by Seq-NMS+, and write tracks.csv; needs no training "
+        "for it (TEST.VIDEO.POSTPROCESS chooses plain Seq-NMS)",
+    )
     parser.add_argument("--no-video", action="store_true", help="draw no annotated video")
     parser.add_argument(
         "--draw-threshold", type=float, default=0.5, help="least score that is drawn (%(default)s)"
@@ -67,12 +73,16 @@ def run(args: argparse.Namespace) -> int:
     from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
     from iff_detectron2.video.sources import open_source
 
+    formats = list(args.format)
+    if args.tracks:
+        args.opts = ["TEST.VIDEO.POSTPROCESS", "seq_nms_plus", *args.opts]
+        formats += {"csv"} - {*formats}
     source = open_source(args.input, args.fps)
     cfg = read_config(args)
     if args.restart:
         (args.output / JOURNAL).unlink(missing_ok=True)
     predictor = VideoPredictor(cfg)
-    plan = VideoRun(args.output, args.format, not args.no_video, args.draw_threshold)
+    plan = VideoRun(args.output, formats, not args.no_video, args.draw_threshold)
     with Interrupt() as interrupt:
         done = predict_video(cfg, predictor, source, plan, stop=lambda: interrupt.asked)
     if not done:

@@ -43,7 +43,7 @@ def collect_env_report() -> str:
         rows.append((module_name, state if module is None else _version(module, distribution)))
         if module_name == "torch":
             rows += _torch_rows(module)
-    rows.append(("DETECTRON2_DATASETS", os.environ.get("DETECTRON2_DATASETS", "not set")))
+    rows.append(("DETECTRON2_DATASETS", os.environ.get("DETECTRON2_DATASETS") or "not set"))
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 

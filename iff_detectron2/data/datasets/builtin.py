@@ -23,9 +23,16 @@ _MOVING_SHAPES: dict[str, tuple[str, ListForm]] = {
 
 
 def datasets_root() -> Path:
-    """Return the folder of the built-in datasets: $DETECTRON2_DATASETS, `datasets` where it is
-    unset."""
-    return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
+    """Return the folder of the built-in datasets.
+
+    It is $DETECTRON2_DATASETS; where that is unset `datasets` in the working directory; and where
+    there is none, that of the checkout which this package is imported from.
+    """
+    chosen = os.getenv("DETECTRON2_DATASETS")
+    if chosen:
+        return Path(chosen).expanduser()
+    here, checkout = Path("datasets"), Path(__file__).resolve().parents[3] / "datasets"
+    return here if here.is_dir() or not checkout.is_dir() else checkout
 
 
 def _below_datasets_root(folder: str) -> Callable[[], Path]:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.data.datasets.builtin import register_builtin_datasets
+from iff_detectron2.data.datasets import builtin
+from iff_detectron2.data.datasets.builtin import datasets_root, register_builtin_datasets
 from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
 
 NAMES = (
@@ -66,3 +68,20 @@ def test_missing_root_says_what_to_do(fresh_builtins, monkeypatch, tmp_path) -> 
         match=r"moving_shapes/ImageSets/VID_val_videos\.txt .*iff-detectron2 synth",
     ):
         DatasetCatalog.get("moving_shapes_val")
+
+
+def test_the_datasets_of_a_checkout_are_found_from_any_folder(tmp_path, monkeypatch) -> None:
+    """The environment goes first, then the working directory, then the checkout."""
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    file = checkout / "iff_detectron2/data/datasets/builtin.py"
+    elsewhere.mkdir()
+    monkeypatch.setattr(builtin, "__file__", str(file))
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    monkeypatch.chdir(elsewhere)
+    assert datasets_root() == Path("datasets")
+    (checkout / "datasets").mkdir(parents=True)
+    assert datasets_root() == checkout / "datasets"
+    (elsewhere / "datasets").mkdir()
+    assert datasets_root() == Path("datasets")
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/data")
+    assert datasets_root() == Path("/data")
