@@ -53,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(source, CameraSource):
         raise ValueError("a camera has no frame to go back to; record a video first")
     cfg = read_config(args)
-    video = cfg.TEST.VIDEO
-    window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
+    window = TemporalWindow.from_config(cfg)
     if not window.num_refs:
         raise ValueError("TEST.VIDEO.NUM_REFS is 0: there is no neighbour to show")
     if args.rows < 1 or args.frame < 0:

@@ -17,6 +17,7 @@ from detectron2.data import transforms as T
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.video.frames import read_frame
 
+from .clip_transforms import ClipTransforms
 from .network_input import check_image_format, image_to_tensor
 from .video_index import build_video_index, listed_frames
 
@@ -61,8 +62,8 @@ class VIDDatasetMapper(DatasetMapper):
     """Detectron2's mapper for key frames with neighbours.
 
     A mapped sample is Detectron2's plus `ref_images`, uint8 tensors (C, H, W) of the size of
-    `image`, and `ref_offsets`, for each the distance in frames to the key frame. One TransformList
-    is drawn for the key frame and applied to all.
+    `image`, and `ref_offsets`, for each the distance in frames to the key frame. What the
+    augmentations draw for the key frame holds for all (`ClipTransforms`).
 
     - Training: `num_refs` drawn neighbours. A still, a dict without `video_id`, is its own
       neighbour with offset 0.
@@ -145,7 +146,7 @@ class VIDDatasetMapper(DatasetMapper):
             frame_index=build_video_index(dataset_names),
             num_refs=cfg.INPUT.VIDEO.NUM_REFS,
             max_offset=cfg.INPUT.VIDEO.MAX_OFFSET,
-            window=TemporalWindow(test.NUM_REFS, test.STRIDE, test.CAUSAL),
+            window=TemporalWindow.from_config(cfg),
             streaming=test.STREAMING,
             dataset_names=dataset_names,
         )
@@ -173,7 +174,7 @@ class VIDDatasetMapper(DatasetMapper):
         sem_seg_file = sample.pop("sem_seg_file_name", None) if self.is_train else None
         sem_seg = None if sem_seg_file is None else self._read(sem_seg_file, labels=True)
         clip = T.AugInput(key, sem_seg=sem_seg)
-        transforms = self.augmentations(clip)
+        transforms = ClipTransforms(self.augmentations, clip)
 
         images = {file_name: image_to_tensor(clip.image)}
         for ref_file in ref_files:
@@ -185,7 +186,7 @@ class VIDDatasetMapper(DatasetMapper):
                         f"{file_name} {key.shape[1]}x{key.shape[0]}; the frames of a video must "
                         "have one size"
                     )
-                images[ref_file] = image_to_tensor(transforms.apply_image(ref))
+                images[ref_file] = image_to_tensor(transforms.apply(ref))
         sample["image"] = images[file_name]
         sample["ref_images"] = [images[ref_file] for ref_file in ref_files]
         sample["ref_offsets"] = ref_offsets
@@ -195,7 +196,9 @@ class VIDDatasetMapper(DatasetMapper):
         annotations = sample.pop("annotations", None)
         if self.is_train and annotations is not None:
             self._check_fields(annotations, file_name)
-            sample["instances"] = self._instances(annotations, transforms, clip.image.shape[:2])
+            sample["instances"] = self._instances(
+                annotations, transforms.list, clip.image.shape[:2]
+            )
         return sample
 
     def _read(self, file_name: str, labels: bool = False) -> np.ndarray:

@@ -97,7 +97,7 @@ class VideoPredictor:
         self.device = cast(torch.device, self.model.device)
         self.temporal: TemporalAggregation | None = getattr(self.model, "temporal", None)
         if self.temporal is not None:
-            self.window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
+            self.window = TemporalWindow.from_config(cfg)
         self.pairs_per_chunk: int = video.PAIRS_PER_CHUNK
         self.memory_limit: float = video.MEMORY_LIMIT
         self.on_size_change: str = video.ON_SIZE_CHANGE

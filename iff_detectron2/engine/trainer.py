@@ -41,7 +41,7 @@ class VideoTrainer(DefaultTrainer):
     def __init__(self, cfg) -> None:
         # Not the parent's constructor: it binds DDP to a GPU and loads checkpoints unchecked.
         TrainerBase.__init__(self)
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         # What is wrong or missing is better known now than after training.
         build_postprocess(cfg)
         parts = self.parts_of_a_step(cfg)
@@ -71,6 +71,18 @@ class VideoTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    @staticmethod
+    def auto_scale_workers(cfg, num_workers: int):
+        """Detectron2's scaling of a schedule, which scales TRL's warm-up alike."""
+        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+        scaled = DefaultTrainer.auto_scale_workers(cfg, num_workers)
+        if scaled is not cfg:
+            scaled.defrost()
+            trl = scaled.MODEL.IFF.TRL
+            trl.WARMUP_ITERS = round(trl.WARMUP_ITERS * reference / num_workers)
+            scaled.freeze()
+        return scaled
 
     @staticmethod
     def parts_of_a_step(cfg) -> int:

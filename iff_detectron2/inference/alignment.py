@@ -76,8 +76,7 @@ def window_sample(cfg: CfgNode, frames: Sequence[np.ndarray], key: int) -> dict[
         frames: the video, or as much of it as the window reaches: uint8 BGR [H, W, 3].
         key: position of the key frame in `frames`; the window is clamped at their ends.
     """
-    video = cfg.TEST.VIDEO
-    window = TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL)
+    window = TemporalWindow.from_config(cfg)
     to_input = NetworkInput(cfg)
     refs = window.frames(key, len(frames))
     images = {t: to_input(frames[t]) for t in {key, *refs}}

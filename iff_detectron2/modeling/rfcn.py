@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import torch
 from detectron2.config import configurable
-from detectron2.layers import ShapeSpec, cat
+from detectron2.layers import ShapeSpec, cat, ciou_loss, diou_loss
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from detectron2.modeling.roi_heads import ROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Boxes, ImageList, Instances
+from fvcore.nn import giou_loss, smooth_l1_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iff_detectron2.layers import ps_roi_pool
+
+_IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
 
 
 def _new_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -103,6 +106,39 @@ class RFCNOutputLayers(FastRCNNOutputLayers):
         )
         return scores, deltas
 
+    def class_losses(self, scores: Tensor, classes: Tensor) -> Tensor:
+        """Compute what each region adds to `loss_cls`.
+
+        Args:
+            scores: class scores [R, K + 1].
+            classes: true classes [R], K for the background.
+
+        Returns:
+            [R] in float32, of all classes where the federated loss trains a part of them.
+        """
+        if not getattr(self, "use_sigmoid_ce", False):  # which Detectron2 0.6 does not have
+            return F.cross_entropy(scores.float(), classes, reduction="none")
+        target = F.one_hot(classes, self.num_classes + 1)[:, :-1].float()
+        logits = scores[:, :-1].float()
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=1)
+
+    def box_losses(self, deltas: Tensor, boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+        """Compute what each region adds to `loss_box_reg`.
+
+        Args:
+            deltas: predicted for the regions, [R, 4].
+            boxes: the regions, [R, 4] in pixels.
+            gt_boxes: their objects, [R, 4] in pixels.
+
+        Returns:
+            [R] in the type of the deltas.
+        """
+        if self.box_reg_loss_type in _IOU_LOSSES:
+            predicted = self.box2box_transform.apply_deltas(deltas, boxes)
+            return _IOU_LOSSES[self.box_reg_loss_type](predicted, gt_boxes, reduction="none")
+        target = self.box2box_transform.get_deltas(boxes, gt_boxes)
+        return smooth_l1_loss(deltas, target, self.smooth_l1_beta).sum(dim=1)
+
 
 @ROI_HEADS_REGISTRY.register()
 class RFCNROIHeads(ROIHeads):
@@ -184,22 +220,15 @@ class RFCNROIHeads(ROIHeads):
 
     @torch.no_grad()
     def _region_losses(self, scores: Tensor, deltas: Tensor, proposals: Instances) -> Tensor:
-        """Classification plus box loss of each region of one image, [R]."""
+        """Loss of each region of one image as it is trained, up to a common factor, [R]."""
         predictor = self.box_predictor
-        loss = F.cross_entropy(scores.float(), proposals.gt_classes, reduction="none")
-        foreground = proposals.gt_classes < self.num_classes
+        classes = proposals.gt_classes
+        loss = predictor.loss_weight.get("loss_cls", 1.0) * predictor.class_losses(scores, classes)
+        foreground = classes < self.num_classes
         if foreground.any():
-            target = predictor.box2box_transform.get_deltas(
-                proposals.proposal_boxes.tensor[foreground], proposals.gt_boxes.tensor[foreground]
-            )
-            beta = predictor.smooth_l1_beta
-            args = (deltas[foreground].float(), target)
-            box_loss = (
-                F.smooth_l1_loss(*args, beta=beta, reduction="none")
-                if beta > 0
-                else F.l1_loss(*args, reduction="none")
-            )
-            loss[foreground] += box_loss.sum(dim=1)
+            boxes = (x.tensor[foreground] for x in (proposals.proposal_boxes, proposals.gt_boxes))
+            box_loss = predictor.box_losses(deltas[foreground].float(), *boxes)
+            loss[foreground] += predictor.loss_weight.get("loss_box_reg", 1.0) * box_loss
         return loss
 
     def mine_hard_examples(

@@ -142,7 +142,7 @@ class TemporalAggregation(nn.Module):
                 )
                 for name in names
             },
-            "window": TemporalWindow(video.NUM_REFS, video.STRIDE, video.CAUSAL),
+            "window": TemporalWindow.from_config(cfg),
             "streaming": video.STREAMING,
             "flow_level": source,
             "gate": iff.GATE,

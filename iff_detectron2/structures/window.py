@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class TemporalWindow:
                 f"a window that looks both ways needs an even number of neighbours, "
                 f"got {self.num_refs}; use an even number or a causal window"
             )
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> TemporalWindow:
+        """Return the window of testing, that of TEST.VIDEO."""
+        video = cfg.TEST.VIDEO
+        return cls(video.NUM_REFS, video.STRIDE, video.CAUSAL)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

@@ -50,3 +50,12 @@ def test_evaluation_keys_reach_the_evaluator(tiny_vid, clean_catalogs, tmp_path)
     assert "mAP50-slow" not in metrics
     with pytest.raises(FileNotFoundError, match=r"none\.mat does not exist"):
         VideoTrainer.build_evaluator(tiny_cfg("TEST.VIDEO.MOTION_IOU_FILE", "none.mat"), "keys_val")
+
+
+@pytest.mark.parametrize(("processes", "warmup"), [(2, 200), (8, 50), (4, 100)])
+def test_the_warmup_of_the_alignment_loss_is_scaled_with_the_schedule(processes, warmup):
+    schedule = ("SOLVER.REFERENCE_WORLD_SIZE", 4, "SOLVER.IMS_PER_BATCH", 8)
+    cfg = tiny_cfg(*schedule, "SOLVER.WARMUP_ITERS", 100, "MODEL.IFF.TRL.WARMUP_ITERS", 100)
+    scaled = VideoTrainer.auto_scale_workers(cfg, processes)
+    assert scaled.SOLVER.WARMUP_ITERS == scaled.MODEL.IFF.TRL.WARMUP_ITERS == warmup
+    assert cfg.MODEL.IFF.TRL.WARMUP_ITERS == 100

@@ -180,6 +180,27 @@ def test_hard_examples_by_hand():
     torch.testing.assert_close(kept_scores, scores[[3, 1]])
 
 
+@pytest.mark.parametrize("sigmoid", [False, True])
+@pytest.mark.parametrize("kind", ["smooth_l1", "giou", "diou", "ciou"])
+def test_regions_are_ranked_by_the_loss_that_is_trained(kind, sigmoid):
+    """The loss of a region alone, by Detectron2's own code, whatever the kind and the weights."""
+    heads = make_heads(ohem_topk=0).train()
+    predictor = heads.box_predictor
+    predictor.box_reg_loss_type, predictor.use_sigmoid_ce = kind, sigmoid
+    predictor.loss_weight = {"loss_cls": 0.5, "loss_box_reg": 3.0}
+    torch.manual_seed(0)
+    with EventStorage():
+        (labelled,) = heads.label_and_sample_proposals([proposals(6)], [targets()])
+        scores, deltas = torch.randn(len(labelled), 3), torch.randn(len(labelled), 4)
+        alone = [
+            sum(predictor.losses((scores[i : i + 1], deltas[i : i + 1]), [labelled[[i]]]).values())
+            for i in range(len(labelled))
+        ]
+    assert (labelled.gt_classes < 2).any()
+    got = heads._region_losses(scores, deltas, labelled)
+    torch.testing.assert_close(got, torch.stack(alone))
+
+
 def test_mining_normalises_by_what_it_keeps():
     heads = make_heads(ohem_topk=2).train()
     x = torch.randn(1, 8, 5, 6)
