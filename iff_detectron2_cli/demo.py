@@ -71,7 +71,9 @@ def _train(config_file: str, output_dir: Path, opts: Sequence[str]) -> tuple[Any
     dataset = cfg.DATASETS.TEST[0]
     if trainer.start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train()
-    results, final = output_dir / "inference" / dataset / "results.json", output_dir / WEIGHTS
+    # The last file that an evaluation writes.
+    results = output_dir / "inference" / dataset / "operating_point.json"
+    final = output_dir / WEIGHTS
     if not results.is_file() or results.stat().st_mtime < final.stat().st_mtime:
         VideoTrainer.test(cfg, trainer.model)
     return cfg, trainer.model.eval(), dataset
@@ -94,6 +96,12 @@ def draw_results(
     """
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
+    from iff_detectron2.data.catalog import category_ids_of
+    from iff_detectron2.evaluation.operating_point import (
+        OPERATING_POINT_FILE,
+        load_operating_point,
+    )
+    from iff_detectron2.predictions import read_predictions
     from iff_detectron2.visualization.plots import plot_metric_bars, plot_training_curves
 
     output.mkdir(parents=True, exist_ok=True)
@@ -113,8 +121,11 @@ def draw_results(
     run_name = Path(cfg.OUTPUT_DIR).name
     plot_metric_bars({run_name: results["bbox"]}, paths["mAP50 by motion"])
     plot_training_curves(Path(cfg.OUTPUT_DIR) / "metrics.json", paths["training curve"])
+    found = read_predictions(inference / "predictions.json", dicts, category_ids_of(dataset))
+    point = load_operating_point(inference / OPERATING_POINT_FILE)
+    threshold = SCORE_THRESHOLD if point is None else point.score
     write_annotated_video(
-        dicts, inference / "predictions.json", names, paths["annotated video"], num_videos=4
+        dicts, found, names, paths["annotated video"], threshold=threshold, num_videos=4
     )
     write_alignment_panel(cfg, model, dataset, dicts, names, paths["feature flow and alignment"])
     return paths
@@ -128,15 +139,22 @@ def _videos(dicts: Sequence[dict]) -> dict[str, list[dict]]:
 
 
 def write_annotated_video(
-    dicts: Sequence[dict], predictions: Path, names: Sequence[str], path: Path, *, num_videos: int
+    dicts: Sequence[dict],
+    detections: Any,
+    names: Sequence[str],
+    path: Path,
+    *,
+    threshold: float,
+    num_videos: int,
 ) -> None:
-    """Write saved detections (solid) and ground truth (dashed) of the first videos as one film.
+    """Write detections (solid) and ground truth (dashed) of the first videos as one film.
 
     Args:
         dicts: dataset dicts of the evaluated set.
-        predictions: `predictions.json` of `VIDEvaluator`.
+        detections: `Detections` of these, sorted by frame.
         names: class names.
         path: video file to write.
+        threshold: detections with a lower score are not drawn.
         num_videos: videos to show, one after the other.
     """
     import numpy as np
@@ -145,23 +163,22 @@ def write_annotated_video(
     from iff_detectron2.video.writer import VideoWriter
     from iff_detectron2.visualization.drawing import draw_detections
 
-    detections: dict[int, list[dict]] = {}
-    for detection in json.loads(predictions.read_text(encoding="utf-8")):
-        detections.setdefault(detection["image_id"], []).append(detection)
-    shown = [record for frames in list(_videos(dicts).values())[:num_videos] for record in frames]
+    starts = detections.row_starts(len(dicts))
+    videos: dict[str, list[int]] = {}
+    for row, record in enumerate(dicts):
+        videos.setdefault(record["video_id"], []).append(row)
+    shown = [row for rows in list(videos.values())[:num_videos] for row in rows]
     with VideoWriter(path, fps=12) as writer:
-        for record in shown:
-            found = detections.get(record["image_id"], [])
-            boxes = np.array([d["bbox"] for d in found], dtype=np.float64).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]
+        for row in shown:
+            record, found = dicts[row], detections[starts[row] : starts[row + 1]]
             writer.write(
                 draw_detections(
                     read_frame(record["file_name"], "BGR"),
-                    boxes,
-                    np.array([d["score"] for d in found]),
-                    np.array([d["category_id"] for d in found], dtype=int),
+                    found.boxes,
+                    found.scores,
+                    found.classes,
                     names,
-                    score_threshold=SCORE_THRESHOLD,
+                    score_threshold=threshold,
                     gt_boxes=np.array([a["bbox"] for a in record["annotations"]]).reshape(-1, 4),
                     scale=3,
                     caption=f"{record['video_id']}  {record['frame_index']}",

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-video", action="store_true", help="draw no annotated video")
     parser.add_argument(
-        "--draw-threshold", type=float, default=0.5, help="least score that is drawn (%(default)s)"
+        "--draw-threshold",
+        type=float,
+        help="least score that is drawn (default: that of the best F1, where an evaluation of the "
+        "weights has left its operating_point.json; else 0.5)",
     )
     parser.add_argument("--fps", type=float, help="frames a second, instead of the input's")
     parser.add_argument("--restart", action="store_true", help="begin anew in the output folder")
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect in the video; 130 if it was ended by Ctrl-C."""
     from iff_detectron2.engine import VideoPredictor
     from iff_detectron2.engine.defaults import read_config
+    from iff_detectron2.inference.known_data import operating_threshold
     from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
     from iff_detectron2.video.sources import open_source
 
@@ -82,7 +86,11 @@ def run(args: argparse.Namespace) -> int:
     if args.restart:
         (args.output / JOURNAL).unlink(missing_ok=True)
     predictor = VideoPredictor(cfg)
-    plan = VideoRun(args.output, formats, not args.no_video, args.draw_threshold)
+    threshold = args.draw_threshold
+    if threshold is None and not args.no_video:
+        threshold, why = operating_threshold(cfg)
+        print(why)
+    plan = VideoRun(args.output, formats, not args.no_video, threshold or 0.0)
     with Interrupt() as interrupt:
         done = predict_video(cfg, predictor, source, plan, stop=lambda: interrupt.asked)
     if not done:

@@ -17,7 +17,8 @@ def coco_average_precision(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Run pycocotools on the arrays, with its own defaults (100 detections an image).
 
-    COCO's conventions apply: widths without the inclusive +1, ignored boxes as crowds.
+    COCO's conventions apply: widths without the inclusive +1, ignored boxes as crowds, sizes by the
+    annotated area (of the mask) where there is one.
 
     Args:
         ground_truth: boxes of all listed frames.
@@ -64,19 +65,21 @@ def coco_average_precision(
 def ground_truth_annotations(ground_truth: GroundTruth) -> list[dict[str, object]]:
     """Return the boxes as COCO annotations; image ids are frame rows, categories 1-based."""
     boxes = _to_xywh(ground_truth)
+    areas = boxes[:, 2] * boxes[:, 3] if ground_truth.areas is None else ground_truth.areas
     return [
         {
             "id": row + 1,
             "image_id": int(frame),
             "category_id": int(class_id) + 1,
             "bbox": box.tolist(),
-            "area": float(box[2] * box[3]),
+            "area": float(area),
             "iscrowd": int(ignored),
         }
-        for row, (frame, box, class_id, ignored) in enumerate(
+        for row, (frame, box, area, class_id, ignored) in enumerate(
             zip(
                 ground_truth.frames,
                 boxes,
+                areas,
                 ground_truth.classes,
                 ground_truth.ignored,
                 strict=True,

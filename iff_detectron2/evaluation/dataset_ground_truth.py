@@ -26,7 +26,8 @@ def ground_truth_from_dicts(
 
     Args:
         dataset_dicts: Detectron2's, `annotations` with `bbox`, `bbox_mode`, `category_id`, maybe
-            `iscrowd` and `track_id`; frames with `video_id` and `frame_index` for motion IoU.
+            `iscrowd`, `area` and `track_id`; frames with `video_id` and `frame_index` for tracks
+            and motion IoU.
         class_names: one name a class.
         motion_iou_file: FGFA's .mat for these frames, instead of motion IoU from track ids.
         with_motion: False leaves motion IoU out, for protocols that do not ask for it.
@@ -55,14 +56,22 @@ def ground_truth_from_dicts(
     classes = np.array([annotation["category_id"] for _, annotation in pairs], dtype=np.int64)
     _check_boxes(dataset_dicts, frames, boxes, classes, len(class_names))
 
+    unknown = _why_no_tracks(dataset_dicts, pairs)
+    tracks = places = None
+    if not unknown:
+        if with_motion:
+            _check_tracks(dataset_dicts, pairs)
+        tracks, places = _tracks_and_places(dataset_dicts, pairs)
+        if len(np.unique(np.stack([frames, tracks]), axis=1).T) < len(frames):
+            tracks = places = None  # the protocol at hand can do without
     motion, note = None, "motion IoU was not asked for"
     if motion_iou_file is not None:
         counts = np.bincount(frames, minlength=len(dataset_dicts))
         motion = read_fgfa_motion_iou(motion_iou_file, counts.tolist())
     elif with_motion:
-        note = _why_no_motion(dataset_dicts, pairs)
-        if not note:
-            motion = _motion_from_tracks(dataset_dicts, pairs, frames, boxes)
+        note = unknown
+        if tracks is not None and places is not None:
+            motion = motion_iou(boxes, places[frames, 0], places[frames, 1], tracks)
     return GroundTruth(
         num_frames=len(dataset_dicts),
         class_names=tuple(class_names),
@@ -73,6 +82,9 @@ def ground_truth_from_dicts(
         motion_iou=motion,
         motion_note=note,
         sizes=sizes,
+        areas=_areas([annotation for _, annotation in pairs], sizes),
+        tracks=tracks,
+        places=places,
     )
 
 
@@ -87,6 +99,15 @@ def _boxes_and_sizes(annotations: Sequence[Record]) -> tuple[np.ndarray, np.ndar
         given = mode == BoxMode.XYWH_ABS
         sizes[rows] = raw[:, 2:] if given else boxes[rows, 2:] - boxes[rows, :2]
     return boxes, sizes
+
+
+def _areas(annotations: Sequence[Record], sizes: np.ndarray) -> np.ndarray | None:
+    """Return the annotated areas, that of the box where there is none; None without any."""
+    given = [annotation.get("area") for annotation in annotations]
+    if all(area is None for area in given):
+        return None
+    boxes = sizes.prod(axis=1).tolist()
+    return np.array([b if a is None else a for a, b in zip(given, boxes, strict=True)], dtype=float)
 
 
 def _check_boxes(
@@ -107,8 +128,8 @@ def _check_boxes(
         )
 
 
-def _why_no_motion(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Record]]) -> str:
-    """Say what is missing for motion IoU, an empty text if nothing is."""
+def _why_no_tracks(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Record]]) -> str:
+    """Say what is missing for tracks and motion IoU, an empty text if nothing is."""
     without_track = sum(annotation.get("track_id") is None for _, annotation in pairs)
     if without_track:
         return f"track_id is missing in {without_track} of {len(pairs)} annotations"
@@ -119,26 +140,25 @@ def _why_no_motion(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, R
     return ""
 
 
-def _motion_from_tracks(
-    dataset_dicts: Sequence[Record],
-    pairs: Sequence[tuple[int, Record]],
-    frames: np.ndarray,
-    boxes: np.ndarray,
-) -> np.ndarray:
-    video_names = list(dict.fromkeys(record["video_id"] for record in dataset_dicts))
-    video_numbers = {name: number for number, name in enumerate(video_names)}
-    videos = np.array([video_numbers[record["video_id"]] for record in dataset_dicts], dtype=int)
-    indices = np.array([record["frame_index"] for record in dataset_dicts], dtype=int)
-    # Track ids may be names (`001_left`); only their difference matters.
-    track_numbers: dict[Any, int] = {}
-    tracks = [track_numbers.setdefault(a["track_id"], len(track_numbers)) for _, a in pairs]
-    if len(dataset_dicts) != len(set(zip(videos.tolist(), indices.tolist(), strict=True))):
-        raise ValueError("Two frames of the dataset have the same video_id and frame_index")
-    _check_tracks(dataset_dicts, pairs)
-    return motion_iou(boxes, videos[frames], indices[frames], np.array(tracks, dtype=int))
+def _tracks_and_places(
+    dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Record]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the track of each box, [G], and video and index of each frame, [F, 2], as numbers."""
+    numbers: dict[Any, int] = {}
+    videos = [numbers.setdefault(record["video_id"], len(numbers)) for record in dataset_dicts]
+    indices = [record["frame_index"] for record in dataset_dicts]
+    # Track ids may be names (`001_left`), and are unique in their video only.
+    tracks: dict[Any, int] = {}
+    keys = [(videos[row], annotation["track_id"]) for row, annotation in pairs]
+    of_boxes = [tracks.setdefault(key, len(tracks)) for key in keys]
+    places = np.array([videos, indices], dtype=np.int64).T.reshape(-1, 2)
+    return np.array(of_boxes, dtype=np.int64), places
 
 
 def _check_tracks(dataset_dicts: Sequence[Record], pairs: Sequence[tuple[int, Record]]) -> None:
+    places = {(record["video_id"], record["frame_index"]) for record in dataset_dicts}
+    if len(places) != len(dataset_dicts):
+        raise ValueError("Two frames of the dataset have the same video_id and frame_index")
     seen = set()
     for row, annotation in pairs:
         key = (row, annotation["track_id"])

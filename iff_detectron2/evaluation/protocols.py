@@ -21,6 +21,8 @@ from iff_detectron2.structures.boxes import MOTION_CATEGORIES, inclusive_area
 from .average_precision import RECALL_POINTS, average_precision_and_curve, mean_over_classes
 from .coco_protocol import coco_average_precision
 from .matching import Matches, match_detections
+from .operating_point import OperatingPoints, find_operating_points
+from .viewing import Viewing, measure_viewing
 
 PROTOCOLS = ("fgfa", "devkit", "coco")
 PROTOCOL_TITLES = {
@@ -101,6 +103,8 @@ class EvaluationResult:
         extra: further metrics in [0, 1], such as COCO's AP and AP75.
         num_frames: frames evaluated.
         num_detections: detections evaluated.
+        points: scores of the best F1, by the devkit's matches.
+        viewing: what a viewer notices at the best of them; None where the labels have no tracks.
     """
 
     protocol: str
@@ -108,6 +112,8 @@ class EvaluationResult:
     ranges: Sequence[RangeResult]
     num_frames: int
     num_detections: int
+    points: OperatingPoints
+    viewing: Viewing | None = None
     extra: dict[str, float] = field(default_factory=dict)
 
     def metrics(self) -> OrderedDict[str, float]:
@@ -155,74 +161,75 @@ def evaluate_arrays(
     if protocol == "devkit" and any(r.motion != ANY_MOTION for r in wanted):
         raise ValueError("Protocol 'devkit' has no motion ranges; use protocol 'fgfa'")
 
+    ground_truth, detections = ground_truth.sorted_by_frame(), detections.sorted_by_frame()
     extra: dict[str, float] = {}
+    ranges = [ALL_BOXES, *(MOTION_RANGES if protocol == "fgfa" else ()), *wanted]
+    # Without motion values FGFA's rule is the devkit's.
+    with_motion = protocol == "fgfa" and ground_truth.motion_iou is not None
+    motions = list(dict.fromkeys(r.motion for r in ranges)) if with_motion else [ANY_MOTION]
+    matches = match_detections(ground_truth, detections, motions if with_motion else None, progress)
+    by_class = rows_by_class_and_score(detections, len(ground_truth.class_names))
     if protocol == "coco":
         ap, precision, extra = coco_average_precision(ground_truth, detections)
         positives, share = _count_positives(ground_truth, ALL_BOXES)
         results = [RangeResult(ALL_BOXES, ap, positives, precision, share)]
     else:
-        if protocol == "fgfa":
-            wanted = [*MOTION_RANGES, *wanted]
-        results = _evaluate_ranges(
-            ground_truth, detections, [ALL_BOXES, *wanted], protocol, progress
-        )
+        results = [
+            _evaluate_range(ground_truth, detections, matches, motions, by_class, wanted)
+            for wanted in ranges
+        ]
+    points, viewing = _operate(ground_truth, detections, matches, by_class)
     return EvaluationResult(
         protocol=protocol,
         class_names=tuple(ground_truth.class_names),
         ranges=tuple(results),
         num_frames=ground_truth.num_frames,
         num_detections=len(detections),
+        points=points,
+        viewing=viewing,
         extra=extra,
     )
 
 
-def _evaluate_ranges(
+def _operate(
     ground_truth: GroundTruth,
     detections: Detections,
-    ranges: Sequence[EvaluationRange],
-    protocol: str,
-    progress: bool,
-) -> list[RangeResult]:
-    ground_truth = ground_truth.sorted_by_frame()
-    detections = detections.sorted_by_frame()
-    if protocol == "fgfa" and ground_truth.motion_iou is not None:
-        motions = list(dict.fromkeys(r.motion for r in ranges))
-        matches = match_detections(ground_truth, detections, motions, progress)
-    else:
-        motions = [ANY_MOTION]  # without motion values FGFA's rule is the devkit's
-        matches = match_detections(ground_truth, detections, None, progress)
-
-    by_class = rows_by_class_and_score(detections, len(ground_truth.class_names))
-    results = []
-    for wanted in ranges:
-        if wanted.motion not in motions:
-            nothing = np.full(len(ground_truth.class_names), np.nan)
-            results.append(
-                RangeResult(
-                    wanted,
-                    nothing,
-                    np.zeros(len(nothing), dtype=np.int64),
-                    np.full((len(nothing), len(RECALL_POINTS)), np.nan),
-                    float("nan"),
-                    ground_truth.motion_note,
-                )
-            )
-            continue
-        weights = matches.false_positive[motions.index(wanted.motion)]
-        results.append(
-            _evaluate_range(ground_truth, detections, matches, weights, by_class, wanted)
-        )
-    return results
+    matches: Matches,
+    by_class: Sequence[np.ndarray],
+) -> tuple[OperatingPoints, Viewing | None]:
+    """Find the operating points, and measure what a viewer notices at the best of them."""
+    to_find = boxes_to_find(ground_truth, ALL_BOXES)
+    positives = np.bincount(ground_truth.classes[to_find], minlength=len(by_class))
+    # The last entry answers for row -1, the detections that are not matched.
+    hits = np.append(to_find, False)[matches.boxes]
+    ignored = ~hits & (matches.boxes >= 0)
+    points = find_operating_points(detections.scores, by_class, hits, ignored, positives)
+    score = points.overall.score
+    if np.isnan(score):
+        score = 0.0
+    wrong = matches.boxes < 0
+    return points, measure_viewing(ground_truth, detections, matches.boxes, wrong, score)
 
 
 def _evaluate_range(
     ground_truth: GroundTruth,
     detections: Detections,
     matches: Matches,
-    weights: np.ndarray,
+    motions: Sequence[tuple[float, float]],
     rows_by_class: Sequence[np.ndarray],
     wanted: EvaluationRange,
 ) -> RangeResult:
+    if wanted.motion not in motions:
+        nothing = np.full(len(rows_by_class), np.nan)
+        return RangeResult(
+            wanted,
+            nothing,
+            np.zeros(len(nothing), dtype=np.int64),
+            np.full((len(nothing), len(RECALL_POINTS)), np.nan),
+            float("nan"),
+            ground_truth.motion_note,
+        )
+    weights = matches.false_positive[motions.index(wanted.motion)]
     positives, share = _count_positives(ground_truth, wanted)
     # The last entry answers for row -1, the detections that are not matched.
     counts_as_hit = np.append(boxes_to_find(ground_truth, wanted), False)

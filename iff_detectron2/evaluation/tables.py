@@ -11,7 +11,20 @@ from tabulate import tabulate
 
 from iff_detectron2.utils.files import open_atomically
 
+from .operating_point import save_operating_points
 from .protocols import ANY_AREA, ANY_MOTION, PROTOCOL_TITLES, EvaluationResult, RangeResult
+from .viewing import Viewing
+
+VIEWING_TITLES = {
+    "fragment_error": "fragment error",
+    "centre_error": "centre position error",
+    "scale_ratio_error": "scale and ratio error",
+    "stability_error": "stability error, their sum",
+    "delay": "delay (frames)",
+    "average_delay": "average delay (frames)",
+    "HOTA": "HOTA",
+    "IDF1": "IDF1",
+}
 
 
 def format_result(result: EvaluationResult, title: str = "") -> str:
@@ -50,7 +63,9 @@ def format_result(result: EvaluationResult, title: str = "") -> str:
     if result.extra:
         values = [[_percent(value) for value in result.extra.values()]]
         lines += ["", _table(values, list(result.extra))]
-    lines += ["", _class_table(result)]
+    lines += ["", _class_table(result), "", _points_table(result)]
+    if result.viewing is not None:
+        lines += ["", *_viewing_lines(result.viewing)]
     return "\n".join(lines) + "\n"
 
 
@@ -75,11 +90,16 @@ def result_to_json(result: EvaluationResult) -> dict[str, Any]:
             }
             for r in result.ranges
         ],
+        "viewing": result.viewing
+        and {
+            "score": result.viewing.score,
+            **{name: _or_null(value) for name, value in result.viewing.values.items()},
+        },
     }
 
 
 def save_result(result: EvaluationResult, folder: str | Path, dataset_name: str) -> None:
-    """Write `results.json` and `results.txt`, each whole or not at all.
+    """Write `results.json`, `results.txt` and `operating_point.json`, each whole or not at all.
 
     Args:
         result: what `evaluate_detections` returned.
@@ -92,6 +112,7 @@ def save_result(result: EvaluationResult, folder: str | Path, dataset_name: str)
         stream.write("\n")
     with open_atomically(Path(folder, "results.txt")) as stream:
         stream.write(format_result(result, dataset_name))
+    save_operating_points(result.points, folder, dataset_name, result.class_names)
 
 
 def _class_table(result: EvaluationResult) -> str:
@@ -106,6 +127,27 @@ def _class_table(result: EvaluationResult) -> str:
     ]
     headers = ["class", "boxes", *("AP50" + r.range.metric.removeprefix("mAP50") for r in shown)]
     return _table(rows, headers, text_columns=1)
+
+
+def _points_table(result: EvaluationResult) -> str:
+    """Return the scores of the best F1, with what precision and recall are there."""
+    points = [("all", result.points.overall)]
+    points += zip(result.class_names, result.points.classes, strict=True)
+    rows = [
+        [name, _number(p.score, 4), _percent(p.f1), _percent(p.precision), _percent(p.recall)]
+        for name, p in points
+    ]
+    return _table(rows, ["best F1 of", "at score", "F1", "precision", "recall"], text_columns=1)
+
+
+def _viewing_lines(viewing: Viewing) -> list[str]:
+    rows = [[VIEWING_TITLES[name], _number(value, 4)] for name, value in viewing.values.items()]
+    headers = [f"along tracks, scores from {viewing.score:.4f}", "value"]
+    return [_table(rows, headers, text_columns=1), *([f"{viewing.note}."] if viewing.note else [])]
+
+
+def _number(value: float, digits: int) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _table(rows: list[list[Any]], headers: list[str], text_columns: int = 0) -> str:

@@ -6,14 +6,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from iff_detectron2.data.catalog import category_ids_of
+from iff_detectron2.evaluation.operating_point import OPERATING_POINT_FILE, load_operating_point
 from iff_detectron2.predictions import frame_of
 from iff_detectron2.video.sources import FrameSource
+
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,27 @@ def frames_of_source(
         for index in range(num_frames)
     ]
     return plain, ""
+
+
+def operating_threshold(cfg: CfgNode) -> tuple[float, str]:
+    """Return the score to draw detections from, and why.
+
+    It is that of the best F1, where an evaluation of these weights has left its file: in the folder
+    of the weights, or in the folder of an evaluation of the test set beside them.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
+    folder = Path(cfg.MODEL.WEIGHTS or ".").parent
+    for place in (folder, *(folder / "inference" / name for name in cfg.DATASETS.TEST)):
+        path = place / OPERATING_POINT_FILE
+        point = load_operating_point(path) if cfg.MODEL.WEIGHTS and path.is_file() else None
+        if point is not None:
+            return point.score, (
+                f"drawn from score {point.score:.2f}, where F1 is best (precision "
+                f"{point.precision:.2f}, recall {point.recall:.2f}; {path})"
+            )
+    return DEFAULT_THRESHOLD, f"drawn from score {DEFAULT_THRESHOLD}"
 
 
 def _datasets(cfg: CfgNode) -> Iterator[str]:

@@ -19,13 +19,23 @@ def inclusive_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
     Returns:
         Shape [N], float64, in [0, 1].
     """
+    return _iou(boxes1, boxes2, 1.0)
+
+
+def plain_iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
+    """Return the IoU of boxes row by row, width = x2 - x1; arguments as for `inclusive_iou`."""
+    return _iou(boxes1, boxes2, 0.0)
+
+
+def _iou(boxes1: np.ndarray, boxes2: np.ndarray, border: float) -> np.ndarray:
     a = np.asarray(boxes1, dtype=np.float64).T
     b = np.asarray(boxes2, dtype=np.float64).T
-    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]) + 1
-    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]) + 1
+    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0]) + border
+    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1]) + border
     # Both factors are clipped: two negative ones would make a positive area.
     intersection = np.maximum(width, 0) * np.maximum(height, 0)
-    return intersection / (inclusive_area(a.T) + inclusive_area(b.T) - intersection)
+    area_a, area_b = ((c[2] - c[0] + border) * (c[3] - c[1] + border) for c in (a, b))
+    return intersection / (area_a + area_b - intersection)
 
 
 def inclusive_area(boxes: np.ndarray) -> np.ndarray:

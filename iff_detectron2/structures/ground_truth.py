@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,12 @@ class GroundTruth:
         motion_note: why `motion_iou` is None.
         sizes: shape [G, 2], width and height x2 - x1 and y2 - y1 as they were annotated, where
             that was the form; a last bit that is rounded otherwise decides ties in `coco`.
+        areas: shape [G], annotated area in pixels^2, of the mask where there is one, for the sizes
+            of `coco`; None for the area of the box.
+        tracks: shape [G], number of the object that a box is of, unique over all videos; None
+            where it is not known.
+        places: shape [num_frames, 2], number of the video and frame index of each frame; known
+            where `tracks` is.
     """
 
     num_frames: int
@@ -36,6 +43,9 @@ class GroundTruth:
     motion_iou: np.ndarray | None = None
     motion_note: str = "no motion IoU was given"
     sizes: np.ndarray | None = None
+    areas: np.ndarray | None = None
+    tracks: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         what = "GroundTruth"
@@ -44,16 +54,23 @@ class GroundTruth:
         set_column(self, "classes", np.asarray(self.classes, dtype=np.int64).reshape(-1))
         set_column(self, "ignored", np.asarray(self.ignored, dtype=bool).reshape(-1))
         check_frames(self.frames, self.num_frames, what)
-        fields = {"boxes": self.boxes, "classes": self.classes, "ignored": self.ignored}
-        if self.motion_iou is not None:
-            set_column(
-                self, "motion_iou", np.asarray(self.motion_iou, dtype=np.float64).reshape(-1)
+        for name, dtype, shape in (
+            ("motion_iou", np.float64, (-1,)),
+            ("sizes", np.float64, (-1, 2)),
+            ("areas", np.float64, (-1,)),
+            ("tracks", np.int64, (-1,)),
+            ("places", np.int64, (-1, 2)),
+        ):
+            column = getattr(self, name)
+            if column is not None:
+                set_column(self, name, np.asarray(column, dtype=dtype).reshape(shape))
+        if (self.tracks is None) != (self.places is None):
+            raise ValueError(f"{what}: tracks and places go together, one of them is missing")
+        if self.places is not None and len(self.places) != self.num_frames:
+            raise ValueError(
+                f"{what}: places has {len(self.places)} rows for {self.num_frames} frames"
             )
-            fields["motion_iou"] = self.motion_iou
-        if self.sizes is not None:
-            set_column(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
-            fields["sizes"] = self.sizes
-        check_lengths(len(self.frames), what, **fields)
+        check_lengths(len(self.frames), what, **self._columns())
         # A box with x2 == x1 is one pixel wide in the inclusive convention of the labels.
         bad = ~np.isfinite(self.boxes).all(axis=1) | (self.boxes[:, 2:] < self.boxes[:, :2]).any(1)
         bad |= (self.classes < 0) | (self.classes >= len(self.class_names))
@@ -70,6 +87,11 @@ class GroundTruth:
             row = int(np.argmin((motion >= 0) & (motion <= 1)))
             raise ValueError(f"{what}: motion IoU {motion[row]} of box {row} is outside [0, 1]")
 
+    def _columns(self) -> dict[str, np.ndarray]:
+        names = ("frames", "boxes", "classes", "ignored", "motion_iou", "sizes", "areas", "tracks")
+        columns = {name: getattr(self, name) for name in names}
+        return {name: column for name, column in columns.items() if column is not None}
+
     def __len__(self) -> int:
         return len(self.frames)
 
@@ -83,12 +105,5 @@ class GroundTruth:
         if (np.diff(self.frames) >= 0).all():
             return self
         order = np.argsort(self.frames, kind="stable")
-        return replace(
-            self,
-            frames=self.frames[order],
-            boxes=self.boxes[order],
-            classes=self.classes[order],
-            ignored=self.ignored[order],
-            motion_iou=None if self.motion_iou is None else self.motion_iou[order],
-            sizes=None if self.sizes is None else self.sizes[order],
-        )
+        columns: dict[str, Any] = {name: c[order] for name, c in self._columns().items()}
+        return replace(self, **columns)

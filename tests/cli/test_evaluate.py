@@ -40,7 +40,11 @@ def test_table_and_files(run, capsys):
     assert "Protocol: FGFA" in table
     assert "11 frames, 11 boxes to find, 11 detections" in table
     folder = run.path.with_name("predictions-fgfa")
-    assert sorted(p.name for p in folder.iterdir()) == ["results.json", "results.txt"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "operating_point.json",
+        "results.json",
+        "results.txt",
+    ]
     results = json.loads((folder / "results.json").read_text())
     assert results["dataset"] == run.name
     assert results["bbox"]["mAP50"] == 100.0
@@ -118,7 +122,7 @@ def test_mistakes_are_named(run, tmp_path, capsys):
     assert run(predictions=tmp_path / "none.json") == 2
     assert "there is no file" in capsys.readouterr().err
     assert main(["evaluate", str(run.path), "--dataset", "no_such"]) == 2
-    assert "'no_such' is not registered; known are" in capsys.readouterr().err
+    assert "there is no dataset 'no_such'" in capsys.readouterr().err
     assert run("--names", "a", "b") == 2
     assert "add --report" in capsys.readouterr().err
     assert run("--protocol", "devkit", "--motion-iou-file", run.path) == 2

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,6 +171,29 @@ def run_pycocotools(dataset, results, folder=None):
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_takes_sizes_from_the_annotated_areas(seed):
+    """D8: masks fill a part of their box only, which moves boxes to smaller sizes."""
+    case = random_case(seed, num_frames=12, num_boxes=50, num_dets=250, smallest=20, step=12)
+    ground_truth, detections = to_arrays(*case)
+    filled = np.random.default_rng(seed).uniform(0.1, 0.9, len(ground_truth))
+    dataset = coco_json(
+        12, 2, ground_truth.frames, ground_truth.boxes, ground_truth.classes, ground_truth.ignored
+    )[0]
+    for annotation, part in zip(dataset["annotations"], filled.tolist(), strict=True):
+        annotation["area"] *= part
+    results = coco_results(
+        detections.frames, detections.boxes, detections.scores, detections.classes
+    )
+    expected = run_pycocotools(dataset, results).stats[3:6]
+    areas = [annotation["area"] for annotation in dataset["annotations"]]
+    names = ("APs", "APm", "APl")
+    metrics = evaluate_detections(replace(ground_truth, areas=areas), detections, "coco").metrics()
+    assert [metrics[n] for n in names] == pytest.approx([100 * v for v in expected], abs=1e-12)
+    plain = evaluate_detections(ground_truth, detections, "coco").metrics()
+    assert max(abs(plain[n] - metrics[n]) for n in names) > 1
 
 
 @pytest.mark.parametrize("seed", range(3))

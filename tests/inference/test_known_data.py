@@ -11,7 +11,12 @@ from video_runs import SIZES, make_frames, make_model, write_frames
 from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.evaluation import EvaluationDataset, VIDEvaluator, evaluate_detections
 from iff_detectron2.inference import rescore_predictions
-from iff_detectron2.inference.known_data import Classes, frames_of_source, known_classes
+from iff_detectron2.inference.known_data import (
+    Classes,
+    frames_of_source,
+    known_classes,
+    operating_threshold,
+)
 from iff_detectron2.inference.run import VideoRun, predict_video
 from iff_detectron2.video.sources import FolderSource
 
@@ -103,3 +108,18 @@ def test_a_dataset_that_is_not_here(clean_catalogs):
     MetadataCatalog.get("elsewhere").set(thing_classes=["dog", "cat"])
     cfg = tiny_cfg("DATASETS.TEST", ("elsewhere", "unheard_of"))
     assert known_classes(cfg) == Classes(["dog", "cat"], [0, 1])
+
+
+def test_the_operating_point_of_the_weights(tmp_path):
+    """E5: the score of the best F1, from the weights' folder or an evaluation beside them."""
+    weights = ("MODEL.WEIGHTS", str(tmp_path / "model_final.pth"), "DATASETS.TEST", ("own_set",))
+    assert operating_threshold(tiny_cfg(*weights))[0] == 0.5
+    values = {"f1": 0.8, "precision": 0.84, "recall": 0.76}
+    for folder, score in ((tmp_path / "inference" / "own_set", 0.34), (tmp_path, 0.4)):
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"overall": {"score": score, **values}}
+        (folder / "operating_point.json").write_text(json.dumps(content))
+        threshold, why = operating_threshold(tiny_cfg(*weights))
+        assert threshold == score
+        assert "precision 0.84, recall 0.76" in why
+    assert operating_threshold(tiny_cfg("MODEL.WEIGHTS", ""))[0] == 0.5
