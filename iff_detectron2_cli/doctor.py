@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from pathlib import Path
 
 from .config import add_import_argument
 from .dataset_name import dataset_name
@@ -14,6 +16,9 @@ DESCRIPTION = """Check a dataset on disk and print one page of findings.
 
   iff-detectron2 doctor imagenet_vid_val
   iff-detectron2 doctor my_val=mot_challenge:path/to/sequence@401-500
+  iff-detectron2 doctor path/to/export
+
+The last form finds out the format and prints the line that registers it.
 
 Exit code: 0 clean, 1 problems found, 2 the dataset cannot be read.
 """
@@ -26,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dataset",
         metavar="DATASET",
-        help="a registered dataset, or NAME=FORMAT:PATH[@PART] as in DATASETS.REGISTER",
+        help="a registered dataset, NAME=FORMAT:PATH[@PART] as in DATASETS.REGISTER, or a file or "
+        "folder whose format is to be found out",
     )
     parser.add_argument(
         "--decode",
@@ -40,12 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check the dataset, print what was found, and return 0, 1 or 2."""
+    from detectron2.data import DatasetCatalog
+
+    from iff_detectron2.data import recognize
     from iff_detectron2.doctor import Report, examine, format_report
 
-    name = args.dataset.partition("=")[0]
+    dataset, path = args.dataset, Path(args.dataset).expanduser()
+    name = dataset.partition("=")[0]
     try:
-        dataset_name(args.dataset, args.imports)
-    except ValueError as error:
+        if "=" not in dataset and dataset not in DatasetCatalog and path.exists():
+            name = re.sub(r"[=\s]", "_", path.absolute().stem)
+            dataset = f"{name}={recognize(path)}"
+        dataset_name(dataset, args.imports)
+    except (OSError, ValueError) as error:
         report = Report(name, unreadable=str(error))
     else:
         report = examine(name, args.decode)

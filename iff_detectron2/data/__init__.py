@@ -6,6 +6,7 @@ from .dataset_mapper import VIDDatasetMapper
 from .datasets import (
     SpecForm,
     add_spec_form,
+    recognize,
     register_burst,
     register_coco_frames,
     register_coco_vid,
@@ -38,6 +39,7 @@ __all__ = [
     "build_video_index",
     "listed_frames",
     "read_frame",
+    "recognize",
     "register_burst",
     "register_coco_frames",
     "register_coco_vid",

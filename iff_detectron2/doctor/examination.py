@@ -16,7 +16,8 @@ from .boxes import check_boxes
 from .figures import check_figures
 from .files import check_files
 from .identity import by_video, check_identity
-from .report import Finding, Report, finding
+from .report import Finding, Level, Report, finding
+from .temporal import check_temporal
 from .tracks import check_tracks
 
 _SIZES = 3
@@ -39,7 +40,7 @@ def examine(name: str, decode: bool = False) -> Report:
         report.unreadable = f"it is not registered; registered are {known}"
         return report
     metadata = MetadataCatalog.get(name)
-    with _warnings() as warnings:
+    with _messages() as messages:
         try:
             dicts = DatasetCatalog.get(name)
             frame_index = metadata.get("frame_index")
@@ -49,12 +50,19 @@ def examine(name: str, decode: bool = False) -> Report:
             report.unreadable = str(error)
             report.findings += _unreadable_annotations(metadata)
             return report
-    report.findings += [Finding("problem", "reader", warning) for warning in warnings]
+    report.findings += [Finding(level, "reader", message) for level, message in messages]
+    if not any("annotations" in record for record in dicts):
+        text = "no labels: it can be predicted on, not trained on and not evaluated"
+        report.findings.append(Finding("note", "labels", text))
     identity = check_identity(dicts, videos)
     boxes = check_boxes(dicts, class_names)
     tracks, of_tracks = check_tracks(dicts)
-    report.summary = {**_summary(dicts, videos, class_names), **of_tracks}
-    report.findings += [*identity, *check_files(dicts, videos, decode), *boxes, *tracks]
+    spec = metadata.get("register_spec")
+    read_as = {"read_as": spec} if spec else {}
+    report.summary = {**read_as, **_summary(dicts, videos, class_names), **of_tracks}
+    temporal = check_temporal(dicts, videos, class_names)
+    files = check_files(dicts, videos, decode)
+    report.findings += [*identity, *files, *boxes, *tracks, *temporal]
     if not any(f.check == "classes" and f.level == "problem" for f in boxes):
         motion = of_tracks.get("motion_percent")
         image_set = metadata.get("image_set")
@@ -63,20 +71,24 @@ def examine(name: str, decode: bool = False) -> Report:
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Return what the readers warn of; news of their cache is left out."""
-    messages: list[str] = []
+def _messages() -> Iterator[list[tuple[Level, str]]]:
+    """Return what the readers warn of and tell; news of their cache is left out."""
+    messages: list[tuple[Level, str]] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.name != annotation_reader.__name__:
-                messages.append(record.getMessage())
+                warns = record.levelno >= logging.WARNING
+                messages.append(("problem" if warns else "note", record.getMessage()))
 
-    logger, collector = logging.getLogger("iff_detectron2"), Collector(logging.WARNING)
+    logger, collector = logging.getLogger("iff_detectron2"), Collector(logging.INFO)
+    level = logger.level
     logger.addHandler(collector)
+    logger.setLevel(min(level or logging.INFO, logging.INFO))
     try:
         yield messages
     finally:
+        logger.setLevel(level)
         logger.removeHandler(collector)
 
 

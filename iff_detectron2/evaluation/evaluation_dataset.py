@@ -62,6 +62,11 @@ class EvaluationDataset:
         dataset_dicts = DatasetCatalog.get(name)
         if not dataset_dicts:
             raise ValueError(f"Dataset {name!r} has no frames to evaluate")
+        if not any("annotations" in record for record in dataset_dicts):
+            raise ValueError(
+                f"Dataset {name!r} has no labels (`annotations` is missing or null): there is "
+                "nothing to evaluate against, it can only be predicted on"
+            )
         class_names = metadata.get("thing_classes")
         if not class_names:
             raise ValueError(f"Dataset {name!r} has no `thing_classes` in its metadata")

@@ -56,3 +56,16 @@ def test_what_cannot_be_read(dataset: str, text: str, capsys) -> None:
     report = json.loads(capsys.readouterr().out)
     assert text in report["unreadable"]
     assert report["exit_code"] == 2
+
+
+def test_a_path_is_enough(mot_sequence, capsys) -> None:
+    folder = mot_sequence(length=4)
+    assert main(["doctor", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Dataset {folder.name}\n")
+    assert f"{folder.name}=mot_challenge:{folder}\n" in out
+
+
+def test_a_path_of_no_known_format(tmp_path, capsys) -> None:
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "is in no format that is told by its files" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from .mot import (
     register_ua_detrac,
     register_visdrone,
 )
+from .recognition import recognize
 from .specs import SPEC_FORMS, SpecForm, add_spec_form, register_from_specs
 from .tools import (
     register_cvat_video,
@@ -34,6 +35,7 @@ __all__ = [
     "SpecForm",
     "add_spec_form",
     "datasets_root",
+    "recognize",
     "register_burst",
     "register_coco_frames",
     "register_coco_vid",
