@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
 from iff_detectron2.layers import DeformConv2d
+from iff_detectron2.modeling.seam import image_backbone
 
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 _SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
@@ -100,7 +101,7 @@ def compile_frame_part(model: nn.Module) -> None:
     the ends of a video. Each size of frames is compiled anew. Copies of the model made afterwards
     would still run the original's compiled part.
     """
-    parts: list[tuple[Any, str]] = [(model.backbone, "forward")]
+    parts: list[tuple[Any, str]] = [(image_backbone(model), "forward")]
     if hasattr(model, "temporal"):
         aggregators = cast(Any, model.temporal).aggregators
         parts += [(aggregator, "encode") for aggregator in aggregators.values()]

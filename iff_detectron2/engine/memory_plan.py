@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from iff_detectron2.modeling.frame_memory import FrameMemory
-from iff_detectron2.modeling.temporal import FusionRequest, TemporalAggregation
+from iff_detectron2.modeling.seam import VideoMixin, image_backbone, run_to_backbone
+from iff_detectron2.modeling.video_pass import FusionRequest
 from iff_detectron2.structures import TemporalWindow
 
 GIB = 2**30
@@ -32,7 +33,7 @@ class MemoryPlan:
         per_frame: bytes of the codes of one frame, as the memory keeps them.
         weights: parameters and buffers of the model.
         working: what comes on top while a frame is computed: activations of the backbone, or the
-            neighbours that are fused at a time and what the operators make of them.
+            reference frames that are fused at a time and what the operators make of them.
         device: where the model computes.
         memory_device: where the memory is.
     """
@@ -104,54 +105,71 @@ def plan_memory(
     pairs_per_chunk: int = 0,
     precision: Callable[[], AbstractContextManager] = nullcontext,
 ) -> MemoryPlan:
-    """Plans the memory of a stream; nothing of that size is allocated for it.
+    """Plan the memory of a stream; nothing of that size is allocated for it.
 
     The backbone, the encoders and the fusion run on tensors that have a shape and no data. Heads
-    are left out: they run when the neighbours are freed again. So is what a library's convolution
-    or an allocator takes for itself.
+    are left out: they run when the reference frames are freed again. So is what a library's
+    convolution or an allocator takes for itself.
 
     Args:
         model: the detector, with or without a temporal part.
-        image_shape: of the network's input: channels, height, width.
+        image_shape: of the image that the detector is given: channels, height, width.
         window: the window of the stream.
         memory: an empty memory of the type and on the device that will be used.
         pairs_per_chunk: as TEST.VIDEO.PAIRS_PER_CHUNK.
         precision: makes the context in which the model runs.
     """
-    device = cast(torch.device, model.device)
+    device = next(model.parameters()).device
     weights = sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers()))
-    temporal = cast("TemporalAggregation | None", getattr(model, "temporal", None))
-    if temporal is None:
-        window = TemporalWindow(0)
+    sample = {"image": torch.zeros(image_shape, dtype=torch.uint8)}
+    if not isinstance(model, VideoMixin):
+        working = _plain_peak(model, sample, precision)[device.type]
+        return MemoryPlan(0, 0, weights, working, device, device)
+    temporal, backbone = model.temporal, cast(Any, model.image_backbone)
     memory = FrameMemory() if memory is None else memory
     stored = FrameMemory(memory.dtype, memory.device)
-    backbone = cast(Any, model.backbone)
-    divisor = max(backbone.size_divisibility, 1)
-    channels, *size = image_shape
-    padded = [-(-side // divisor) * divisor for side in size]
+    with torch.no_grad(), precision():
+        call = model.prepare([sample])
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), _Peak() as count:
-        images = torch.empty((1, channels, *padded), device=device)
-        if temporal is None:
-            backbone(images)
-            return MemoryPlan(0, 0, weights, count.peak[device.type], device, device)
+        call = call.without_data()
         with temporal.stream(stored, window, pairs_per_chunk):
-            sample = {"image": images[0], "video_id": "plan"}
-            features = backbone(images)
+            features = backbone(*call.args, **call.kwargs)
             for frame in range(window.span):
                 if frame == window.span - 1:
                     # Once more, now that the memory is full but for this frame.
-                    features = backbone(images)
-                temporal.observe({**sample, "frame_index": frame}, features, images)
+                    features = backbone(*call.args, **call.kwargs)
+                place = {"video_id": "plan", "frame_index": frame}
+                temporal.observe({**sample, **place}, features, call.images)
             del features
             per_frame = stored.nbytes() // window.span
             key = window.span - 1 - window.lookahead
-            temporal.fuse_one(FusionRequest(stored, key, window.frames(key, window.span), []))
+            request = FusionRequest(key, window.frames(key, window.span), [], stored)
+            temporal.fuse_one(request, stored)
     where = torch.device(memory.device) if memory.device is not None else device
     on_same = where.type == device.type
     working = count.peak[device.type] - (window.span * per_frame if on_same else 0)
     # The operators lay one frame after the other pixel by pixel, in float32.
     scratch = sum(x.numel() * 4 for level in stored.gather([key]).values() for x in level.values())
     return MemoryPlan(window.span, per_frame, weights, working + scratch, device, where)
+
+
+def _plain_peak(
+    model: nn.Module, sample: dict, precision: Callable[[], AbstractContextManager]
+) -> Counter[str]:
+    """Return the working memory of a plain detector, by kind of device."""
+    try:
+        backbone = image_backbone(model)
+    except TypeError:
+        # Where its parts are not known it is run once as a whole.
+        with torch.no_grad(), precision(), _Peak() as count:
+            model([sample])
+        return count.peak
+    with torch.no_grad(), precision():
+        call = run_to_backbone(model.forward, backbone, [sample])
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), _Peak() as count:
+        call = call.without_data()
+        backbone(*call.args, **call.kwargs)
+    return count.peak
 
 
 def available_memory(device: torch.device) -> int | None:
@@ -172,7 +190,7 @@ def check_fits(
     limits: Mapping[str, int],
     alternatives: Mapping[str, Callable[[], MemoryPlan]],
 ) -> None:
-    """Refuses a plan that does not fit, and says what would.
+    """Refuse a plan that does not fit, and says what would.
 
     Args:
         plan: the plan.

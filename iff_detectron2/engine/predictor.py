@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.logger import log_first_n
 from torch import nn
 
 from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.modeling.frame_memory import FrameMemory, build_frame_memory
-from iff_detectron2.modeling.temporal import TemporalAggregation
+from iff_detectron2.modeling.seam import VideoMixin
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.structures.image import check_bgr_image
 
@@ -34,6 +36,7 @@ AMP_TYPES = {"": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _RUNS = count()
 
 Results = list[tuple[int, Instances]]
+Outputs = list[tuple[int, dict[str, Any]]]
 
 
 def load_model(cfg) -> nn.Module:
@@ -58,6 +61,22 @@ class _Frame:
     width: int
 
 
+# Index of a frame, its height and width, and what the detector gives for it.
+_Output = tuple[int, tuple[int, int], dict[str, Any]]
+T = TypeVar("T")
+
+
+def _to_cpu(value: Any) -> Any:
+    """Return tensors, and what holds them, on the CPU."""
+    if isinstance(value, Instances | torch.Tensor):
+        return value.to("cpu")
+    if isinstance(value, dict):
+        return {name: _to_cpu(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_cpu(one) for one in value)
+    return value
+
+
 class VideoPredictor:
     """Detects in a video whose frames come one at a time, each computed once.
 
@@ -65,6 +84,9 @@ class VideoPredictor:
     come; a causal one at once. The length of the video need not be known: windows are clamped at
     its end when `flush` says that this is the end. What is kept is bounded by the window: the
     codes of its frames, and the network's input of those that wait for their result.
+
+    Detectors may give other things than `instances`: `push_outputs`, `flush_outputs` and `outputs`
+    return all that they give.
 
     Plain detectors work too: each frame alone, without delay. Predictors may share one model and
     take turns, since each has a frame memory of its own; they must not run at the same time.
@@ -94,8 +116,8 @@ class VideoPredictor:
         if video.COMPILE:
             compile_frame_part(self.model)
         self.window = TemporalWindow(0)
-        self.device = cast(torch.device, self.model.device)
-        self.temporal: TemporalAggregation | None = getattr(self.model, "temporal", None)
+        self.device = next(self.model.parameters()).device
+        self.temporal = self.model.temporal if isinstance(self.model, VideoMixin) else None
         if self.temporal is not None:
             self.window = TemporalWindow.from_config(cfg)
         self.pairs_per_chunk: int = video.PAIRS_PER_CHUNK
@@ -106,7 +128,7 @@ class VideoPredictor:
         self.reset()
 
     def reset(self, first_frame: int = 0, first_result: int = 0) -> None:
-        """Forgets the video; the next frame pushed starts another.
+        """Forget the video; the next frame pushed starts another.
 
         Args:
             first_frame: index of the next frame, to go on in the middle of a video.
@@ -149,7 +171,7 @@ class VideoPredictor:
         )
 
     def check_memory(self, height: int, width: int) -> MemoryPlan:
-        """Plans the memory for frames of this size.
+        """Plan the memory for frames of this size.
 
         The limit is TEST.VIDEO.MEMORY_LIMIT, or else what the device has free.
 
@@ -192,57 +214,96 @@ class VideoPredictor:
         self._waiting: deque[_Frame] = deque()
 
     def push(self, frame: np.ndarray) -> Results:
-        """Take the next frame and return the results that are complete with it.
+        """Take the next frame and return the detections that are complete with it.
+
+        If anything goes wrong, the stream stays as it was: the frame can be pushed again.
 
         Args:
             frame: uint8 BGR [H, W, 3].
 
         Returns:
             Index and detections, on the CPU and in pixels of the frame as it was given, of no
-            frame or one; of all that waited where the size changes.
+            frame or one; of all that waited where the size changes. A frame for which the detector
+            gives no `instances` has none.
 
         Raises:
-            ValueError: if the size changes and TEST.VIDEO.ON_SIZE_CHANGE is "error"; the stream
-                stays as it was.
+            ValueError: if the size changes and TEST.VIDEO.ON_SIZE_CHANGE is "error".
         """
+        return self._instances(self._push(frame))
+
+    def push_outputs(self, frame: np.ndarray) -> Outputs:
+        """Do as `push`, but return all that the detector gives for a frame, by its names."""
+        return [(index, output) for index, _, output in self._push(frame)]
+
+    def _push(self, frame: np.ndarray) -> list[_Output]:
         check_bgr_image(frame, f"frame {self._first_frame + self._received}")
-        results: Results = []
-        size = frame.shape[:2]
-        if self._size is not None and size != self._size:
-            if self.on_size_change == "error":
-                raise ValueError(
-                    f"frame {self._first_frame + self._received} is {size[1]}x{size[0]} pixels and "
-                    f"those before it {self._size[1]}x{self._size[0]}; feed frames of one size, "
-                    "call reset(), or set TEST.VIDEO.ON_SIZE_CHANGE to 'reset'"
-                )
-            results = self._end_part()
-        self._size = (size[0], size[1])
-        new = _Frame(self._received, self._to_input(frame), *self._size)
-        self._received += 1
-        self._waiting.append(new)
-        if self._waiting[0].index + self.delay < self._received:
-            results += self._detect(self._waiting.popleft(), new)
-        else:
-            self._observe(new)
+        size = (frame.shape[0], frame.shape[1])
+        changed = self._size is not None and size != self._size
+        if changed and self.on_size_change == "error":
+            old = cast("tuple[int, int]", self._size)
+            raise ValueError(
+                f"frame {self._first_frame + self._received} is {size[1]}x{size[0]} pixels and "
+                f"those before it {old[1]}x{old[0]}; feed frames of one size, "
+                "call reset(), or set TEST.VIDEO.ON_SIZE_CHANGE to 'reset'"
+            )
+        with self._all_or_nothing(ends_part=changed):
+            results = self._end_part() if changed else []
+            self._size = size
+            new = _Frame(self._received, self._to_input(frame), *size)
+            self._received += 1
+            self._waiting.append(new)
+            if self._waiting[0].index + self.delay < self._received:
+                results += self._detect(self._waiting.popleft(), new)
+            else:
+                self._observe(new)
         return results
 
     def flush(self) -> Results:
         """End the video: return the results that waited for frames that will not come.
 
-        The next frame pushed is frame 0 of another video.
+        The next frame pushed is frame 0 of another video. If anything goes wrong, the stream stays
+        as it was.
         """
-        results = self._end_part()
+        return self._instances(self._flush())
+
+    def flush_outputs(self) -> Outputs:
+        """Do as `flush`, but return all that the detector gives for a frame, by its names."""
+        return [(index, output) for index, _, output in self._flush()]
+
+    def _flush(self) -> list[_Output]:
+        with self._all_or_nothing(ends_part=True):
+            results = self._end_part()
         self.reset()
         return results
 
-    def _end_part(self) -> Results:
-        results: Results = []
+    def _end_part(self) -> list[_Output]:
+        results: list[_Output] = []
         while self._waiting:
             results += self._detect(self._waiting.popleft())
         # What comes next counts on, in a part of its own.
         self._first_frame += self._received
         self._forget_part()
         return results
+
+    @contextmanager
+    def _all_or_nothing(self, *, ends_part: bool) -> Iterator[None]:
+        """Bring the stream back to where it was if something goes wrong.
+
+        Args:
+            ends_part: several frames may be detected in. One pass alone takes back by itself what
+                it added to the memory; what it forgot no window reaches any more.
+        """
+        before = self._first_frame, self._video_id, self._received, self._size
+        waiting = self._waiting.copy()
+        frames = self.memory.snapshot() if ends_part else None
+        try:
+            yield
+        except BaseException:
+            self._first_frame, self._video_id, self._received, self._size = before
+            self._waiting = waiting
+            if frames is not None:
+                self.memory.restore(frames)
+            raise
 
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray, Instances]]:
         """Detect in a video of any length, from its start to its end.
@@ -253,20 +314,34 @@ class VideoPredictor:
         Yields:
             Index, frame as given, and its detections, in order.
         """
+        return self._run_over(frames, self.push, self.flush)
+
+    def outputs(
+        self, frames: Iterable[np.ndarray]
+    ) -> Iterator[tuple[int, np.ndarray, dict[str, Any]]]:
+        """Do as a call does, but yield all that the detector gives for a frame, by its names."""
+        return self._run_over(frames, self.push_outputs, self.flush_outputs)
+
+    def _run_over(
+        self,
+        frames: Iterable[np.ndarray],
+        push: Callable[[np.ndarray], list[tuple[int, T]]],
+        flush: Callable[[], list[tuple[int, T]]],
+    ) -> Iterator[tuple[int, np.ndarray, T]]:
         self.reset()
         run = self._run
         waiting: deque[np.ndarray] = deque()
         for frame in frames:
             waiting.append(frame)
-            for index, instances in self.push(frame):
-                yield index, waiting.popleft(), instances
+            for index, result in push(frame):
+                yield index, waiting.popleft(), result
                 if self._run != run:
                     raise RuntimeError(
                         "another video was begun before this one ended; use one predictor for "
                         "each (they may share a model)"
                     )
-        for index, instances in self.flush():
-            yield index, waiting.popleft(), instances
+        for index, result in flush():
+            yield index, waiting.popleft(), result
 
     def _sample(self, frame: _Frame) -> dict[str, Any]:
         return {
@@ -280,12 +355,12 @@ class VideoPredictor:
         }
 
     def _observe(self, frame: _Frame) -> None:
-        """Has the frame encoded and kept, before its turn as key frame."""
+        """Have the frame encoded and kept, before its turn as key frame."""
         if self.window.num_refs:
             with self._stream():
                 self.model.observe(self._sample(frame))  # type: ignore[operator]
 
-    def _detect(self, frame: _Frame, new: _Frame | None = None) -> Results:
+    def _detect(self, frame: _Frame, new: _Frame | None = None) -> list[_Output]:
         """Detect in a frame; `new` is one of its window that has not been encoded yet."""
         if self._first_frame + frame.index < self._first_result:
             if new is not None:
@@ -296,7 +371,38 @@ class VideoPredictor:
             sample["ref_images"], sample["ref_offsets"] = [new.image], [new.index - frame.index]
         with self._stream():
             (output,) = self.model([sample])
-        return [(self._first_frame + frame.index, output["instances"].to("cpu"))]
+        if isinstance(output, Instances):
+            output = {"instances": output}
+        if not isinstance(output, dict):
+            raise TypeError(
+                f"{type(self.model).__name__} gives a {type(output).__name__} for a frame; a "
+                "predictor needs a dict of outputs by name, or Instances"
+            )
+        size = frame.height, frame.width
+        return [(self._first_frame + frame.index, size, _to_cpu(output))]
+
+    def _instances(self, outputs: list[_Output]) -> Results:
+        """Return the detections among outputs."""
+        results = []
+        for index, size, output in outputs:
+            instances = output.get("instances")
+            if instances is None:
+                log_first_n(
+                    logging.WARNING,
+                    f"{type(self.model).__name__} gives no 'instances' for some frames, but "
+                    f"{', '.join(output) or 'nothing'}; push_outputs, flush_outputs and outputs of "
+                    "VideoPredictor return all that it gives",
+                    name=__name__,
+                    key="message",
+                )
+                instances = Instances(
+                    size,
+                    pred_boxes=Boxes(torch.zeros(0, 4)),
+                    scores=torch.zeros(0),
+                    pred_classes=torch.zeros(0, dtype=torch.int64),
+                )
+            results.append((index, instances))
+        return results
 
     def _precision(self) -> AbstractContextManager:
         if self.amp_type is None:
@@ -305,7 +411,7 @@ class VideoPredictor:
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
-        """Return the model at this predictor's video, in this predictor's precision."""
+        """Work with the model on this predictor's video, in this predictor's precision."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             stack.enter_context(self._precision())

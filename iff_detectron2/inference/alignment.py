@@ -115,8 +115,8 @@ def align_window(model: Any, sample: dict[str, Any]) -> WindowAlignment:
         raise ValueError("the model's aggregator does not align: it has no flow to show")
     level, flow = next(iter(flows.items()))
     request = fusion.request
-    key = request.memory.gather([request.key])[level]
-    refs = request.memory.gather(request.refs)[level]
+    key = fusion.frames.gather([request.key], level)[level]
+    refs = fusion.frames.gather(request.refs, level)[level]
     aggregator = model.temporal.aggregators[level]
     offsets = [frame - request.key for frame in request.refs]
     _, weights = aggregator.fused_frames(
@@ -129,7 +129,7 @@ def align_window(model: Any, sample: dict[str, Any]) -> WindowAlignment:
         # The key frame, where it is fused, stands first.
         weights[len(weights) - len(flow) :],
         output["instances"].to("cpu"),
-        model.backbone.output_shape()[level].stride,
+        model.temporal.strides[level],
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -55,32 +54,45 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
     return _Sample.apply(x, index, weight)
 
 
-def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Carries a flow to a map of another size: sampled bilinearly, in cells of the new map.
+def resize_flow(flow: Tensor, size: tuple[int, int], scale: float) -> Tensor:
+    """Carry a flow to another map of the same image: sampled bilinearly, in cells of that map.
 
-    The two axes scale on their own, since maps of odd sizes do not halve exactly.
+    Strides say where its cells lie, and not the sizes of the maps, which are rounded up.
 
     Args:
         flow: displacements [N, 2, H, W] in cells; channel 0 is dx, channel 1 is dy.
         size: height and width of the new map.
+        scale: cells of the new map per cell of the old one: old stride / new stride.
 
     Returns:
-        [N, 2, *size] in the type of `flow`; `flow` itself where the size stays.
+        [N, 2, *size] in the type of `flow`, beyond its last cells as it ends there; `flow` itself
+        where nothing changes.
 
     Raises:
-        ValueError: flow has another shape, or a size is not positive.
+        ValueError: flow has another shape, or a size or the scale is not positive.
     """
     if flow.dim() != 4 or flow.shape[1] != 2:
         raise ValueError(f"flow must have shape [N, 2, H, W], got {tuple(flow.shape)}")
-    height, width = flow.shape[2:]
-    if min(height, width, *size) < 1:
-        raise ValueError(f"cannot resize a flow from {(height, width)} to {tuple(size)} cells")
-    if (height, width) == tuple(size):
+    if min(*flow.shape[2:], *size) < 1 or scale <= 0:
+        raise ValueError(
+            f"cannot resize a flow from {tuple(flow.shape[2:])} to {tuple(size)} cells, "
+            f"{scale} new ones per old one"
+        )
+    if tuple(flow.shape[2:]) == tuple(size) and scale == 1:
         return flow
-    scale = flow.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
-    if not len(flow):
-        return flow.new_zeros((0, 2, *size)) + flow.sum()
-    return F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False) * scale
+    dtype = accumulation_type(flow.dtype)
+    out = flow.to(dtype)
+    for dim, cells in zip((2, 3), size, strict=True):
+        # Cell k covers [k, k + 1): its centre, in cells of the old map.
+        last = flow.shape[dim] - 1
+        place = (torch.arange(cells, dtype=dtype, device=flow.device) + 0.5) / scale - 0.5
+        place = place.clamp(0, last)
+        low = place.floor()
+        share = (place - low).view(-1, *[1] * (3 - dim))
+        index = low.long()
+        first, second = out.index_select(dim, index), (index + 1).clamp(max=last)
+        out = first + share * (out.index_select(dim, second) - first)
+    return (out * scale).to(flow.dtype)
 
 
 class _Sample(torch.autograd.Function):

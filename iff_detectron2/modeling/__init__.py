@@ -9,6 +9,7 @@ from .aggregation import (
     Embedding,
     FlowGuidedAggregator,
     build_aggregator,
+    key_frame_options,
 )
 from .alignment_loss import (
     ALIGNMENT_LOSS_REGISTRY,
@@ -30,12 +31,11 @@ from .flownet import FlowNetS
 from .frame_memory import FrameMemory
 from .offset_aggregation import OffsetAwareAggregator
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
+from .seam import VideoMixin
 from .temporal import TemporalAggregation
 from .video_arch import (
-    InlineVideoMixin,
     VideoFCOS,
     VideoGeneralizedRCNN,
-    VideoMixin,
     VideoPanopticFPN,
     VideoProposalNetwork,
     VideoRetinaNet,
@@ -61,7 +61,6 @@ __all__ = [
     "FlowGuidedAggregator",
     "FlowNetS",
     "FrameMemory",
-    "InlineVideoMixin",
     "OffsetAwareAggregator",
     "RFCNOutputLayers",
     "RFCNROIHeads",
@@ -80,5 +79,6 @@ __all__ = [
     "build_alignment_loss",
     "build_dilated_resnet_backbone",
     "build_flow_estimator",
+    "key_frame_options",
     "make_video_arch",
 ]

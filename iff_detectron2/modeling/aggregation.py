@@ -1,11 +1,10 @@
-"""Temporal aggregation of feature maps: align the neighbours, weigh them, sum (Sec. 3, Fig. 2)."""
+"""Temporal aggregation of feature maps: align the frames, weigh them, sum (Sec. 3, Fig. 2)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -18,18 +17,16 @@ from iff_detectron2.layers import flow_warp, warp_and_aggregate
 from iff_detectron2.layers.cosine import channel_cosine
 
 from .alignment_loss import AlignmentLoss, build_alignment_loss
+from .codes import Codes, parts_of
 from .flow_estimator import FlowEstimator, build_flow_estimator
 
 AGGREGATOR_REGISTRY = Registry("AGGREGATOR")
 AGGREGATOR_REGISTRY.__doc__ = """
-Registry of aggregators: modules that fuse the feature maps of a key frame and its neighbours.
+Registry of aggregators: modules that fuse the feature maps of a key frame and its reference frames.
 
 The registered object is called with `obj(cfg, input_shape, carried_flow=...)` and returns an
 `Aggregator`. With `carried_flow` it is handed the flow of another feature map and estimates none.
 """
-
-Codes = Mapping[str, Tensor]
-"""What an aggregator keeps of frames: named tensors [N, ., H, W], "feature" among them."""
 
 
 @dataclass
@@ -37,10 +34,10 @@ class Alignment:
     """Neighbours as the key frame would see them, and what speaks for each.
 
     Attributes:
-        frames: aligned features of the neighbours, [T, C, H, W].
+        frames: aligned features of the reference frames, [T, C, H, W].
         scores: [T, 1, H, W] in float32; the fusion weights are their softmax over the frames.
         key_score: the same for the key frame, [1, 1, H, W].
-        flow: displacement of each neighbour, [T, 2, H, W], in cells; None without flow.
+        flow: displacement of each reference frame, [T, 2, H, W], in cells; None without flow.
     """
 
     frames: Tensor
@@ -56,7 +53,7 @@ class Aggregation:
     Attributes:
         feature: the fused map, [1, C, H, W].
         losses: losses of the alignment, by name; empty in testing.
-        flow: displacement of each neighbour, [T, 2, H, W], in cells; None without alignment.
+        flow: displacement of each reference frame, [T, 2, H, W], in cells; None without alignment.
     """
 
     feature: Tensor
@@ -65,25 +62,25 @@ class Aggregation:
 
 
 class Aggregator(nn.Module, ABC):
-    """Fuses frames in two steps, so that the first is done once a frame and kept.
+    """Fuses frames in two steps, so that the first is done once per frame and kept.
 
-    A subclass says in `align` how neighbours are brought to the key frame and how each is scored;
-    the weighted sum over the frames, whole or in chunks, is here.
-
-    Attributes:
-        fuse_key_frame_in_training: False takes the key frame out of the fused frames in training,
-            as in FGFA's release; `build_aggregator` sets it.
+    A subclass says in `align` how reference frames are brought to the key frame and how each is
+    scored; the weighted sum over the frames, whole or in chunks, is here.
     """
 
-    def __init__(self, *, fuse_key_frame: bool = True) -> None:
+    def __init__(
+        self, *, fuse_key_frame: bool = True, fuse_key_frame_in_training: bool = True
+    ) -> None:
         """
         Args:
-            fuse_key_frame: the key frame is one of the fused frames; without neighbours it is
-                anyway.
+            fuse_key_frame: the key frame is one of the fused frames; without reference frames it
+                is anyway.
+            fuse_key_frame_in_training: False takes the key frame out of the fused frames in
+                training, as in FGFA's release.
         """
         super().__init__()
         self.fuse_key_frame = fuse_key_frame
-        self.fuse_key_frame_in_training = True
+        self.fuse_key_frame_in_training = fuse_key_frame_in_training
 
     @property
     def estimates_flow(self) -> bool:
@@ -103,12 +100,12 @@ class Aggregator(nn.Module, ABC):
     def align(
         self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
     ) -> Alignment:
-        """Brings neighbours to the key frame and scores them.
+        """Bring reference frames to the key frame and score them.
 
         Args:
             key: codes of the key frame, [1, ., H, W].
-            refs: codes of T neighbours, [T, ., H, W].
-            offsets: frames from the key frame to each neighbour, negative for earlier ones.
+            refs: codes of T reference frames, [T, ., H, W].
+            offsets: frames from the key frame to each reference frame, negative for earlier ones.
             flow: flow [T, 2, H, W] carried from another map, in cells of this one; None where
                 this aggregator is to find out for itself.
         """
@@ -120,7 +117,7 @@ class Aggregator(nn.Module, ABC):
     def forward(
         self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
     ) -> Aggregation:
-        """Fuses a key frame with its neighbours; arguments as in `align`."""
+        """Fuse a key frame with its reference frames; arguments as in `align`."""
         alignment = self.align(key, refs, offsets=offsets, flow=flow)
         frames, weights = self.fused_frames(key, alignment)
         feature = (weights.to(frames.dtype) * frames).sum(dim=0, keepdim=True)
@@ -143,12 +140,12 @@ class Aggregator(nn.Module, ABC):
         chunks: Iterable[tuple[Codes, Sequence[int], Tensor | None]],
         num_refs: int,
     ) -> Aggregation:
-        """Fuses like `forward`, for testing, with no more than a chunk of neighbours in memory.
+        """Fuse as `forward` does, for testing, with one chunk of reference frames in memory.
 
         Args:
             key: codes of the key frame, [1, ., H, W].
-            chunks: the neighbours in parts, each with its offsets and carried flow.
-            num_refs: neighbours of all chunks together, at least 1.
+            chunks: the reference frames in parts, each with its offsets and carried flow.
+            num_refs: reference frames of all chunks together, at least 1.
         """
         sums: tuple[Tensor, Tensor, Tensor] | None = None  # frames, weights, largest score
         flows = []
@@ -170,7 +167,7 @@ class Aggregator(nn.Module, ABC):
                 total, mass = total + fade * sums[0], mass + fade * sums[1]
             sums = total, mass, top
         if sums is None:
-            raise ValueError("there is nothing to fuse: no chunk of neighbours")
+            raise ValueError("there is nothing to fuse: no chunk of reference frames")
         feature = (sums[0] / sums[1]).to(key["feature"].dtype)
         return Aggregation(feature, {}, torch.cat(flows) if flows else None)
 
@@ -185,17 +182,30 @@ def _with_key(key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
     return frames, torch.cat((alignment.key_score, alignment.scores))
 
 
-def _parts(codes: Codes) -> Mapping[str, Any]:
-    """Codes of several frames, of a stream as they lie one by one in its memory."""
-    return getattr(codes, "parts", codes)
-
-
 def build_aggregator(cfg, input_shape: ShapeSpec, *, carried_flow: bool = False) -> Aggregator:
-    """Build the aggregator that MODEL.IFF.AGGREGATOR names."""
+    """Build the aggregator that MODEL.IFF.AGGREGATOR names.
+
+    Raises:
+        ValueError: if the aggregator does not follow FUSE_KEY_FRAME_IN_TRAINING.
+    """
     build = AGGREGATOR_REGISTRY.get(cfg.MODEL.IFF.AGGREGATOR)
     aggregator = build(cfg, input_shape, carried_flow=carried_flow)
-    aggregator.fuse_key_frame_in_training = cfg.MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING
+    wanted = cfg.MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING
+    if aggregator.fuse_key_frame_in_training != wanted:
+        raise ValueError(
+            f"MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING is {wanted}, but {cfg.MODEL.IFF.AGGREGATOR} "
+            "was built without it: its from_config must return `key_frame_options(cfg)` too"
+        )
     return aggregator
+
+
+def key_frame_options(cfg) -> dict[str, bool]:
+    """Return the arguments of `Aggregator` that a config holds."""
+    iff = cfg.MODEL.IFF
+    return {
+        "fuse_key_frame": iff.FUSE_KEY_FRAME,
+        "fuse_key_frame_in_training": iff.FUSE_KEY_FRAME_IN_TRAINING,
+    }
 
 
 @AGGREGATOR_REGISTRY.register()
@@ -203,12 +213,16 @@ class AverageAggregator(Aggregator):
     """The mean of the frames without alignment, to compare with."""
 
     @configurable
-    def __init__(self, *, fuse_key_frame: bool = True) -> None:
-        super().__init__(fuse_key_frame=fuse_key_frame)
+    def __init__(
+        self, *, fuse_key_frame: bool = True, fuse_key_frame_in_training: bool = True
+    ) -> None:
+        super().__init__(
+            fuse_key_frame=fuse_key_frame, fuse_key_frame_in_training=fuse_key_frame_in_training
+        )
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
-        return {"fuse_key_frame": cfg.MODEL.IFF.FUSE_KEY_FRAME}
+        return key_frame_options(cfg)
 
     def align(
         self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
@@ -249,7 +263,7 @@ def similarity(embeddings: Tensor, key: Tensor) -> Tensor:
 
 @AGGREGATOR_REGISTRY.register()
 class FlowGuidedAggregator(Aggregator):
-    """Warps each neighbour by its flow (Eq. 1) and sums the frames by similarity (FGFA)."""
+    """Warps each reference frame by its flow (Eq. 1) and sums the frames by similarity (FGFA)."""
 
     @configurable
     def __init__(
@@ -259,18 +273,22 @@ class FlowGuidedAggregator(Aggregator):
         embedding: nn.Module,
         alignment_loss: AlignmentLoss | None = None,
         fuse_key_frame: bool = True,
+        fuse_key_frame_in_training: bool = True,
         embed_before_warp: bool = True,
     ) -> None:
         """
         Args:
-            flow_estimator: predicts the flow of each neighbour; None where it is carried from
+            flow_estimator: predicts the flow of each reference frame; None where it is carried from
                 another feature map.
             embedding: maps features [N, C, H, W] to embeddings [N, E, H, W].
             alignment_loss: loss of the alignment in training.
             fuse_key_frame: the key frame is one of the fused frames.
+            fuse_key_frame_in_training: it is in training, too.
             embed_before_warp: warp the embedding, instead of embedding the warped features.
         """
-        super().__init__(fuse_key_frame=fuse_key_frame)
+        super().__init__(
+            fuse_key_frame=fuse_key_frame, fuse_key_frame_in_training=fuse_key_frame_in_training
+        )
         self.flow_estimator = flow_estimator
         self.embedding = embedding
         self.alignment_loss = alignment_loss
@@ -286,8 +304,8 @@ class FlowGuidedAggregator(Aggregator):
             ),
             # A loss on the flow belongs where the flow is made.
             "alignment_loss": None if carried_flow else build_alignment_loss(cfg),
-            "fuse_key_frame": cfg.MODEL.IFF.FUSE_KEY_FRAME,
             "embed_before_warp": embedding.BEFORE_WARP,
+            **key_frame_options(cfg),
         }
 
     @property
@@ -326,25 +344,33 @@ class FlowGuidedAggregator(Aggregator):
     def forward(
         self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
     ) -> Aggregation:
-        if torch.is_grad_enabled() or self.training or not self.embed_before_warp:
+        if torch.is_grad_enabled() or self.training or not self._weighs_by_warped_embeddings():
             return super().forward(key, refs, offsets=offsets, flow=flow)
         # The same sum without the warped frames ever standing in memory together.
         flow = self._flow(key, refs, flow)
-        parts = _parts(refs)
         feature = warp_and_aggregate(
-            parts["feature"],
-            parts["embedding"],
+            parts_of(refs, "feature"),
+            parts_of(refs, "embedding"),
             flow,
             key["embedding"],
             key["feature"] if self._fuses_key(len(flow)) else None,
         )
         return Aggregation(feature, {}, flow)
 
+    def _weighs_by_warped_embeddings(self) -> bool:
+        """Whether `align` and what follows it are those of this class, not of a subclass."""
+        steps = ("align", "fused_frames")
+        own = all(
+            getattr(getattr(self, step), "__func__", None) is getattr(FlowGuidedAggregator, step)
+            for step in steps
+        )
+        return own and self.embed_before_warp
+
     def _flow(self, key: Codes, refs: Codes, carried: Tensor | None) -> Tensor:
         if self.flow_estimator is not None:
             if torch.is_grad_enabled():
                 return self.flow_estimator(key["flow"], refs["flow"])
-            return self.flow_estimator.estimate(key["flow"], _parts(refs)["flow"])
+            return self.flow_estimator.estimate(key["flow"], parts_of(refs, "flow"))
         if carried is None:
             raise ValueError("an aggregator without a flow estimator needs the flow of another map")
         return carried

@@ -14,14 +14,14 @@ from iff_detectron2.layers.pixels import accumulation_type
 
 ALIGNMENT_LOSS_REGISTRY = Registry("ALIGNMENT_LOSS")
 ALIGNMENT_LOSS_REGISTRY.__doc__ = """
-Registry of losses that compare a warped neighbour with the key frame.
+Registry of losses that compare a warped reference frame with the key frame.
 
 The registered object is called with `obj(cfg)` and returns an `AlignmentLoss`.
 """
 
 
 class AlignmentLoss(nn.Module, ABC):
-    """Measures how well the neighbours, warped by their flow, agree with the key frame.
+    """Measures how well the reference frames, warped by their flow, agree with the key frame.
 
     Attributes:
         weight: factor of the loss (lambda of Eq. 3); a training hook may change it.
@@ -39,8 +39,8 @@ class AlignmentLoss(nn.Module, ABC):
 
         Args:
             key: features of the key frame, [1, C, H, W].
-            refs: features of its neighbours, [T, C, H, W]; T = 0 gives 0.
-            flow: displacement from each neighbour, [T, 2, H, W], in cells.
+            refs: features of its reference frames, [T, C, H, W]; T = 0 gives 0.
+            flow: displacement from each reference frame, [T, 2, H, W], in cells.
         """
 
 
@@ -52,9 +52,9 @@ def build_alignment_loss(cfg) -> AlignmentLoss | None:
 
 @ALIGNMENT_LOSS_REGISTRY.register()
 class TransformationResidualLoss(AlignmentLoss):
-    """The transformation residual loss (Eq. 3): smooth L1 between warped neighbour and key frame.
+    """The transformation residual loss (Eq. 3): smooth L1 of warped reference frame and key frame.
 
-    It is the mean over neighbours, locations and channels.
+    It is the mean over reference frames, locations and channels.
     """
 
     @configurable

@@ -60,7 +60,8 @@ class ContextResidualLoss(AlignmentLoss):
 
     A patch is compared by how its cells stand to each other (census), at a cost that is bounded:
     where an object's border covers what the key frame shows, no flow could make them agree, and
-    such cells should not pull. There the neighbours decide, up to the next edge of the features.
+    such cells should not pull. There the flow of the cells around decides, up to the next edge of
+    the features.
     """
 
     @configurable

@@ -1,4 +1,4 @@
-"""Aggregation that samples the neighbours with deformable convolutions: STSN's idea, no flow."""
+"""Aggregation that samples reference frames with deformable convolutions: STSN's idea, no flow."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from torch.nn import functional as F
 
 from iff_detectron2.layers.deform_conv import deform_conv
 
-from .aggregation import AGGREGATOR_REGISTRY, Aggregator, Alignment, Codes, Embedding, similarity
+from .aggregation import (
+    AGGREGATOR_REGISTRY,
+    Aggregator,
+    Alignment,
+    Embedding,
+    key_frame_options,
+    similarity,
+)
+from .codes import Codes
 
 KERNEL = 3
 
 
 @AGGREGATOR_REGISTRY.register()
 class DeformableAggregator(Aggregator):
-    """Samples each neighbour at offsets found from it and the key frame, and sums by similarity.
+    """Samples each reference frame at offsets found from it and the key frame; sums by similarity.
 
     After STSN (Bertasius et al., "Object Detection in Video with Spatiotemporal Sampling
     Networks"), with one sampling layer in place of their stack of four. Where flow moves a cell as
-    a whole, here each of nine taps a cell moves on its own, by offsets that only the detector's
+    a whole, here each of its nine taps moves on its own, by offsets that only the detector's
     loss trains. Training starts from no offset and a kernel that copies.
     """
 
@@ -36,6 +44,7 @@ class DeformableAggregator(Aggregator):
         groups: int,
         embedding: nn.Module,
         fuse_key_frame: bool = True,
+        fuse_key_frame_in_training: bool = True,
     ) -> None:
         """
         Args:
@@ -44,8 +53,11 @@ class DeformableAggregator(Aggregator):
             groups: groups of features that have offsets of their own.
             embedding: maps features [N, C, H, W] to embeddings [N, E, H, W].
             fuse_key_frame: the key frame is one of the fused frames.
+            fuse_key_frame_in_training: it is in training, too.
         """
-        super().__init__(fuse_key_frame=fuse_key_frame)
+        super().__init__(
+            fuse_key_frame=fuse_key_frame, fuse_key_frame_in_training=fuse_key_frame_in_training
+        )
         if groups < 1 or in_channels % groups:
             raise ValueError(
                 f"MODEL.IFF.DEFORM.GROUPS ({groups}) must divide the {in_channels} channels of the "
@@ -73,7 +85,7 @@ class DeformableAggregator(Aggregator):
             "embedding": Embedding(
                 input_shape.channels, embedding.HIDDEN_CHANNELS, embedding.CHANNELS
             ),
-            "fuse_key_frame": cfg.MODEL.IFF.FUSE_KEY_FRAME,
+            **key_frame_options(cfg),
         }
 
     def encode(self, features: Tensor, images: Tensor) -> Codes:
@@ -92,6 +104,9 @@ class DeformableAggregator(Aggregator):
         if len(frames):
             padding = (KERNEL // 2, KERNEL // 2)
             frames = deform_conv(frames, taps, self.sample.weight, padding=padding)
+        else:
+            # Distributed training stops at a weight without a gradient.
+            frames = frames + (taps.sum() + self.sample.weight.sum()) * 0
         return Alignment(
             frames,
             similarity(self.embedding(frames), key["embedding"]),

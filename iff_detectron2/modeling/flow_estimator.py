@@ -17,18 +17,18 @@ from iff_detectron2.layers.pixels import join_samples
 
 FLOW_ESTIMATOR_REGISTRY = Registry("FLOW_ESTIMATOR")
 FLOW_ESTIMATOR_REGISTRY.__doc__ = """
-Registry of flow estimators: modules that predict the flow from a key frame to its neighbours.
+Registry of flow estimators: modules that predict the flow from a key frame to its reference frames.
 
 The registered object is called with `obj(cfg, input_shape)` and returns a `FlowEstimator`.
 """
 
 
 class FlowEstimator(nn.Module, ABC):
-    """Predicts feature flow in two steps, so that the first is done once a frame.
+    """Predicts feature flow in two steps, so that the first is done once per frame.
 
     Attributes:
-        cpu_batch: neighbours that `estimate` takes at a time on a CPU, whose cache holds the maps
-            of few.
+        cpu_batch: reference frames that `estimate` takes at a time on a CPU, whose cache holds the
+            maps of few.
     """
 
     cpu_batch = 4
@@ -42,20 +42,20 @@ class FlowEstimator(nn.Module, ABC):
             images: the batch as the backbone saw it, normalised and padded, [N, 3, H', W'].
 
         Returns:
-            One encoding a frame, [N, ., ., .].
+            One encoding per frame, [N, ., ., .].
         """
 
     @abstractmethod
     def forward(self, key: Tensor, refs: Tensor) -> Tensor:
-        """Predicts the flow M_{j->i} from each neighbour j to the key frame i.
+        """Predicts the flow M_{j->i} from each reference frame j to the key frame i.
 
         Args:
             key: encoding of the key frame, batch of 1.
-            refs: encodings of its neighbours, batch of T.
+            refs: encodings of its reference frames, batch of T.
 
         Returns:
             Displacement [T, 2, H, W], dx and dy in cells of the map: the key's cell p looks at
-            p + M(p) of the neighbour.
+            p + M(p) of the reference frame.
         """
 
     def estimate(self, key: Tensor, refs: Tensor | Sequence[Tensor]) -> Tensor:
@@ -63,7 +63,7 @@ class FlowEstimator(nn.Module, ABC):
 
         Args:
             key: encoding of the key frame, batch of 1.
-            refs: encodings of its neighbours, T in all; they need not lie together.
+            refs: encodings of its reference frames, T in all; they need not lie together.
         """
         return torch.cat([self(key, group) for group in self._groups(refs, key.device)])
 
@@ -108,7 +108,7 @@ def _flow_conv(in_channels: int) -> Conv2d:
 
 @FLOW_ESTIMATOR_REGISTRY.register()
 class BasicIFF(FlowEstimator):
-    """The basic IFF module (Fig. 3): two shared layers a frame, one on their concatenation."""
+    """The basic IFF module (Fig. 3): two shared layers per frame, one on their concatenation."""
 
     cpu_batch = 1
 
@@ -191,7 +191,7 @@ class AdvancedIFF(FlowEstimator):
         return self._pairs(key, self.eb2(key), refs)
 
     def estimate(self, key: Tensor, refs: Tensor | Sequence[Tensor]) -> Tensor:
-        # EB-2 sees the key frame alone, so it runs once for all neighbours.
+        # EB-2 sees the key frame alone, so it runs once for all reference frames.
         context = self.eb2(key)
         groups = self._groups(refs, key.device)
         return torch.cat([self._pairs(key, context, group) for group in groups])

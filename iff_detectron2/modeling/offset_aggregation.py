@@ -10,14 +10,8 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from .aggregation import (
-    AGGREGATOR_REGISTRY,
-    Aggregation,
-    Aggregator,
-    Alignment,
-    Codes,
-    FlowGuidedAggregator,
-)
+from .aggregation import AGGREGATOR_REGISTRY, Alignment, FlowGuidedAggregator
+from .codes import Codes
 
 
 @AGGREGATOR_REGISTRY.register()
@@ -53,17 +47,11 @@ class OffsetAwareAggregator(FlowGuidedAggregator):
         self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
     ) -> Alignment:
         if len(offsets) != len(refs["feature"]):
-            raise ValueError(f"{len(refs['feature'])} neighbours, but {len(offsets)} offsets")
+            raise ValueError(f"{len(refs['feature'])} reference frames, but {len(offsets)} offsets")
         alignment = super().align(key, refs, offsets=offsets, flow=flow)
         alignment.scores = self._score(alignment.scores, offsets)
         alignment.key_score = self._score(alignment.key_score, [0])
         return alignment
-
-    def forward(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
-    ) -> Aggregation:
-        # The parent's short cut in testing knows cosines only.
-        return Aggregator.forward(self, key, refs, offsets=offsets, flow=flow)
 
     def _score(self, cosine: Tensor, offsets: Sequence[int]) -> Tensor:
         """Scores of frames from their cosines [T, 1, H, W] and offsets."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
-from weakref import WeakSet
 
 import torch
 from detectron2.config import configurable
@@ -18,8 +17,10 @@ from iff_detectron2.layers import resize_flow
 from iff_detectron2.layers.pixels import layout_of
 from iff_detectron2.structures import TemporalWindow
 
-from .aggregation import Aggregation, Aggregator, Codes, build_aggregator
-from .frame_memory import FrameCodes, FrameMemory, build_frame_memory
+from .aggregation import Aggregation, Aggregator, build_aggregator
+from .codes import BatchCodes, CodesOfFrames, FrameCodes
+from .frame_memory import FrameMemory, WeightsMark, build_frame_memory
+from .video_pass import FusionRequest, VideoPass, chunks_of_refs, plan_pass, start_stream
 
 # Iterations between two looks at the flow: as often as Detectron2 writes metrics, since each look
 # waits for the GPU.
@@ -27,43 +28,34 @@ LOG_PERIOD = 20
 
 
 @dataclass
-class FusionRequest:
-    """One key frame to be detected in.
+class Fusion:
+    """What was made of a request.
 
     Attributes:
-        memory: where the codes of its frames are, once the new ones are added.
-        key: frame index of the key frame.
-        refs: frame indices of its neighbours; a frame may stand there more than once.
-        new: frame indices of those images of the batch that belong to this request, in order.
+        request: the request.
+        frames: where the codes of its frames are.
+        levels: the aggregation on each feature map, by its name.
     """
 
-    memory: FrameMemory
-    key: int
-    refs: list[int]
-    new: list[int]
-
-
-@dataclass
-class Fusion:
-    """What was made of a request: the aggregation on each feature map, by its name."""
-
     request: FusionRequest
+    frames: CodesOfFrames
     levels: dict[str, Aggregation]
 
 
 def _reset(module: TemporalAggregation, _: object) -> None:
     module.reset()
-    for memory in module._streams:
-        memory.clear()
 
 
 class TemporalAggregation(nn.Module):
     """Holds the aggregators of a video detector and feeds them from its backbone.
 
-    A forward pass of the detector calls `plan` (which frames are to go through the backbone?) and,
-    by a hook behind the backbone, `fuse` (from the maps of those frames to those of the key
-    frames). In training, and for samples that carry their whole window, the frames of a sample are
-    forgotten after its fusion; in streaming they stay in the frame memory for the next key frame.
+    A pass of the detector calls `plan` (which frames are to go through the backbone?) and, behind
+    the backbone, `fuse` (from the maps of those frames to those of the key frames). In a stream the
+    codes of frames stay in the frame memory for the next key frame; in training, and for samples
+    that carry their whole window, they are used as they lie in the batch.
+
+    Attributes:
+        last: what the last pass made; empty in training, once its losses are taken.
     """
 
     @configurable
@@ -74,6 +66,7 @@ class TemporalAggregation(nn.Module):
         window: TemporalWindow,
         streaming: bool = True,
         flow_level: str = "",
+        strides: Mapping[str, int] | None = None,
         gate: bool = False,
         pairs_per_chunk: int = 0,
         memory: FrameMemory | None = None,
@@ -81,14 +74,17 @@ class TemporalAggregation(nn.Module):
         """
         Args:
             aggregators: one for each feature map to aggregate, by the name of the map.
-            window: neighbours of a key frame in streaming.
+            window: reference frames of a key frame in streaming.
             streaming: samples of a video come in order and carry only the frames that are new to
                 the window; otherwise each carries its whole window.
             flow_level: the map whose flow is carried to all others; empty if each map finds its
                 own.
-            gate: add what the neighbours change times a learned scale that starts at zero, so
-                that a trained detector starts with its old output.
-            pairs_per_chunk: neighbours that are fused at a time in testing; 0 for all at once.
+            strides: pixels of the image per cell of each map, for a flow that is carried; None to
+                take those of the backbone that the detector gets.
+            gate: add what the reference frames change times a learned scale that starts at zero,
+                so that a trained detector starts with its old output.
+            pairs_per_chunk: reference frames that are fused at a time in testing; 0 for all at
+                once.
             memory: where a stream keeps its frames.
         """
         super().__init__()
@@ -106,16 +102,14 @@ class TemporalAggregation(nn.Module):
         self.window = window
         self.streaming = streaming
         self.flow_level = flow_level
+        self.strides = None if strides is None else dict(strides)
         self.pairs_per_chunk = pairs_per_chunk
         # Without a gate the names of the weights are those of a model that never had one.
         self.gates = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(())) for name in aggregators} if gate else {}
         )
         self.memory = FrameMemory() if memory is None else memory
-        # Memories of other streams that this module has worked on.
-        self._streams: WeakSet[FrameMemory] = WeakSet()
         self.last: list[Fusion] = []
-        self._requests: list[FusionRequest] = []
         # Features of other weights must not be fused with new ones.
         self.register_load_state_dict_post_hook(_reset)
 
@@ -145,29 +139,36 @@ class TemporalAggregation(nn.Module):
             "window": TemporalWindow.from_config(cfg),
             "streaming": video.STREAMING,
             "flow_level": source,
+            "strides": {name: shape.stride for name, shape in input_shape.items()},
             "gate": iff.GATE,
             "pairs_per_chunk": video.PAIRS_PER_CHUNK,
             "memory": build_frame_memory(cfg),
         }
 
+    def take_strides(self, input_shape: Mapping[str, ShapeSpec]) -> None:
+        """Take the strides of the maps from the backbone, where they were not given."""
+        if self.strides is None:
+            self.strides = {name: shape.stride for name, shape in input_shape.items()}
+
     def __getstate__(self) -> dict[str, Any]:
-        # A copy starts between two batches: what these hold belongs to the batch at hand.
-        return {**self.__dict__, "last": [], "_requests": [], "_streams": WeakSet()}
+        # A copy starts between two passes: what the last one made belongs to the original.
+        return {**self.__dict__, "last": []}
 
     def train(self, mode: bool = True) -> TemporalAggregation:
-        self.reset()
+        if mode != self.training:
+            self.reset()
         return super().train(mode)
 
     def reset(self) -> None:
-        """Forgets the stream: the next frame starts a new video."""
+        """Forget the stream: the next frame starts a new video."""
         self.memory.clear()
-        self.last, self._requests = [], []
+        self.last = []
 
     @contextmanager
     def stream(
         self, memory: FrameMemory, window: TemporalWindow, pairs_per_chunk: int = 0
     ) -> Iterator[None]:
-        """Works on the stream of another memory, and comes back to its own after it.
+        """Work on the stream of another memory, and come back to its own after it.
 
         Streams may take turns in any order, but not run at the same time. The arguments are those
         of the constructor.
@@ -175,122 +176,122 @@ class TemporalAggregation(nn.Module):
         own = self.memory, self.window, self.pairs_per_chunk, self.streaming
         self.memory, self.window, self.pairs_per_chunk = memory, window, pairs_per_chunk
         self.streaming = True
-        self._streams.add(memory)
         try:
             yield
         finally:
             self.memory, self.window, self.pairs_per_chunk, self.streaming = own
             self.last = []
 
-    def observe(self, sample: dict, features: dict[str, Tensor], images: Tensor) -> None:
+    def observe(
+        self,
+        sample: dict,
+        features: Mapping[str, Tensor],
+        images: Tensor,
+        mark: Callable[[], WeightsMark] | None = None,
+    ) -> None:
         """Keep a frame of the stream for key frames to come.
 
         Args:
             sample: as for `plan`, of a frame in order.
             features: the backbone's maps of this frame alone.
             images: what the backbone saw, [1, 3, H, W].
+            mark: as for `plan`.
         """
+        codes = self.encode(features, images)
         t = sample["frame_index"]
-        self.memory.start(sample["video_id"], tuple(sample["image"].shape[-2:]))
+        start_stream(self.memory, sample, self.memory.newest, mark or self._mark)
         self.memory.forget_before(t - self.window.span + 1)
-        codes = {name: self._encode(name, x, images) for name, x in features.items()}
-        self.memory.add(t, _stand_alone(codes))
+        self.memory.add(t, codes)
 
-    def plan(self, batched_inputs: Sequence[dict]) -> list[Tensor]:
-        """Decides which images the backbone must see, and notes what `fuse` is to make of them.
+    def plan(
+        self,
+        batched_inputs: Sequence[dict],
+        mark: Callable[[], WeightsMark] | None = None,
+    ) -> VideoPass:
+        """Plan a pass; arguments and errors are those of `plan_pass`."""
+        streams = self.streaming and not self.training
+        memory = self.memory if streams else None
+        return plan_pass(batched_inputs, self.window, memory, mark or self._mark)
 
-        Args:
-            batched_inputs: samples of `VIDDatasetMapper`. A sample without `ref_images` is a still.
+    def _mark(self) -> WeightsMark:
+        return WeightsMark(self)
 
-        Returns:
-            Images [3, H, W], possibly none: at the end of a video a window brings no new frame.
-        """
-        streaming = self.streaming and not self.training
-        if streaming and len(batched_inputs) > 1 and any("video_id" in x for x in batched_inputs):
-            raise ValueError(
-                f"a stream is tested one frame at a time, got {len(batched_inputs)} at once; use a "
-                "test batch size of 1 or TEST.VIDEO.STREAMING False"
-            )
-        self._requests = []
-        images: list[Tensor] = []
-        for sample in batched_inputs:
-            offsets = sample.get("ref_offsets", [])
-            frames = dict(zip(offsets, sample.get("ref_images", []), strict=True))
-            # An offset of 0 is the key frame repeated: it needs no second pass.
-            frames[0] = sample["image"]
-            if streaming and "video_id" in sample:
-                request, new = self._stream(sample, frames)
-            else:
-                request = FusionRequest(FrameMemory(), 0, list(offsets), list(frames))
-                new = frames
-            images.extend(new.values())
-            self._requests.append(request)
-        return images
-
-    def _stream(
-        self, sample: dict, frames: dict[int, Tensor]
-    ) -> tuple[FusionRequest, dict[int, Tensor]]:
-        """Plan the next frame of a stream: its request, and those of its frames not yet seen."""
-        t, length = sample["frame_index"], sample["video_length"]
-        self.memory.start(sample["video_id"], tuple(sample["image"].shape[-2:]))
-        refs = self.window.frames(t, length)
-        self.memory.forget_before(min((t, *refs)))
-        new = {t + o: image for o, image in frames.items() if t + o not in self.memory}
-        missing = sorted({i for i in refs if i not in self.memory and i not in new})
-        if missing:
-            raise ValueError(
-                f"frame {t} of video {sample['video_id']!r} needs frames {missing}, which are "
-                "neither in the frame memory nor in the sample: feed the frames of a video in "
-                "order (VideoInferenceSampler) or set TEST.VIDEO.STREAMING False"
-            )
-        return FusionRequest(self.memory, t, refs, list(new)), new
+    @contextmanager
+    def running(self, plan: VideoPass) -> Iterator[None]:
+        """Hold a pass together: if it fails, nothing of it stays in the memory of its stream."""
+        self.last = []
+        try:
+            yield
+        except BaseException:
+            self.last = []
+            for request in plan.requests:
+                if request.memory is not None:
+                    request.memory.discard(request.new)
+            raise
+        for request in plan.requests:
+            if request.memory is not None:
+                request.memory.last_key = request.key
 
     def fuse(
-        self, module: nn.Module, args: tuple, features: dict[str, Tensor]
+        self, plan: VideoPass, features: Mapping[str, Tensor], images: Tensor | None
     ) -> dict[str, Tensor]:
         """Map the backbone's features of the planned images to those of the key frames.
 
-        This is a forward hook of the backbone; without a plan the features pass as they are.
+        Args:
+            plan: the pass.
+            features: the backbone's maps of its images; none if it has no images.
+            images: what the backbone saw, [N, 3, H, W]; None if it has no images.
+
+        Returns:
+            The maps of the key frames, in the memory format of the backbone.
         """
-        if not self._requests:
-            return features
-        requests, self._requests = self._requests, []
-        (images,) = args
-        codes = {name: self._encode(name, x, images) for name, x in features.items()}
-        self.last = []
+        codes = {} if images is None else self.encode(features, images)
+        self.last, plan.fused = [], True
         start = 0
-        for request in requests:
-            for index, frame in enumerate(request.new, start):
-                one = {
-                    level: {name: x[index : index + 1] for name, x in level_codes.items()}
-                    for level, level_codes in codes.items()
-                }
-                stays = request.memory is self.memory
-                request.memory.add(frame, _stand_alone(one) if stays else one)
+        for request in plan.requests:
+            own = BatchCodes(codes, {frame: start + i for i, frame in enumerate(request.new)})
             start += len(request.new)
-            self.last.append(Fusion(request, self.fuse_one(request)))
+            if request.memory is not None:
+                for frame in request.new:
+                    request.memory.add(frame, own.gather([frame]))
+            frames: CodesOfFrames = own if request.memory is None else request.memory
+            self.last.append(Fusion(request, frames, self.fuse_one(request, frames)))
         if self.training:
             self._log_alignment()
-        fused = {
-            level: torch.cat([f.levels[level].feature for f in self.last]) for level in features
-        }
-        # In the backbone's layout, so that what comes next rounds as it does without neighbours.
+        if features:
+            layouts = {level: layout_of(x) for level, x in features.items()}
+        else:
+            layouts = cast(FrameMemory, plan.requests[0].memory).layouts
+        # In the backbone's layout, so that what comes next rounds as it does without aggregation.
         return {
-            level: x.contiguous(memory_format=layout_of(features[level]))
-            for level, x in fused.items()
+            level: torch.cat([fusion.levels[level].feature for fusion in self.last]).contiguous(
+                memory_format=layout
+            )
+            for level, layout in layouts.items()
         }
 
-    def _encode(self, level: str, features: Tensor, images: Tensor) -> Codes:
-        if level not in self.aggregators:
-            return {"feature": features}
-        return cast(Aggregator, self.aggregators[level]).encode(features, images)
+    def encode(self, features: Mapping[str, Tensor], images: Tensor) -> FrameCodes:
+        """Return the codes of frames on every feature map.
 
-    def fuse_one(self, request: FusionRequest) -> dict[str, Aggregation]:
-        """Fuses the key frame of a request with its neighbours, on every feature map.
-
-        The codes of all its frames must be in its memory.
+        Args:
+            features: the backbone's maps, [N, C, H, W] each.
+            images: what the backbone saw, [N, 3, H', W'].
         """
-        key = request.memory.gather([request.key])
+        return {
+            level: cast(Aggregator, self.aggregators[level]).encode(x, images)
+            if level in self.aggregators
+            else {"feature": x}
+            for level, x in features.items()
+        }
+
+    def fuse_one(self, request: FusionRequest, frames: CodesOfFrames) -> dict[str, Aggregation]:
+        """Fuse the key frame of a request with its reference frames, on every feature map.
+
+        Args:
+            request: the request.
+            frames: the codes of all its frames.
+        """
+        key = frames.gather([request.key])
         chunked = 0 < self.pairs_per_chunk < len(request.refs) and not self.training
         size = self.pairs_per_chunk if chunked else max(len(request.refs), 1)
         fused: dict[str, Aggregation] = {}
@@ -303,9 +304,8 @@ class TemporalAggregation(nn.Module):
             flow = None
             if self.flow_level and level != self.flow_level:
                 source = cast(Tensor, fused[self.flow_level].flow)
-                height, width = key[level]["feature"].shape[-2:]
-                flow = resize_flow(source, (height, width))
-            chunks = self._chunks(request, level, key[level], flow, size)
+                flow = self._carried(source, level, key[level]["feature"])
+            chunks = chunks_of_refs(request, frames, level, key[level], flow, size)
             if chunked:
                 aggregation = aggregator.forward_in_chunks(key[level], chunks, len(request.refs))
             else:
@@ -317,20 +317,16 @@ class TemporalAggregation(nn.Module):
             fused[level] = aggregation
         return fused
 
-    @staticmethod
-    def _chunks(
-        request: FusionRequest, level: str, key: Codes, flow: Tensor | None, size: int
-    ) -> Iterator[tuple[Codes, list[int], Tensor | None]]:
-        """Codes, offsets and carried flow of `size` neighbours at a time; at least one chunk."""
-        for start in range(0, max(len(request.refs), 1), size):
-            part = slice(start, start + size)
-            frames = request.refs[part]
-            refs = (
-                request.memory.refs(frames, level)
-                if frames
-                else {name: x[:0] for name, x in key.items()}
+    def _carried(self, flow: Tensor, level: str, feature: Tensor) -> Tensor:
+        """Return the flow of `flow_level` as that of another map."""
+        strides = self.strides or {}
+        if not strides.get(self.flow_level) or not strides.get(level):
+            raise ValueError(
+                f"the flow of {self.flow_level!r} cannot be carried to {level!r} without their "
+                "strides: give TemporalAggregation strides={name of map: pixels per cell}"
             )
-            yield refs, [f - request.key for f in frames], None if flow is None else flow[part]
+        height, width = feature.shape[-2:]
+        return resize_flow(flow, (height, width), strides[self.flow_level] / strides[level])
 
     def pop_losses(self) -> dict[str, Tensor]:
         """Return the losses of the last batch, mean over key frames and feature maps."""
@@ -352,20 +348,3 @@ class TemporalAggregation(nn.Module):
         reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
         if reach:
             storage.put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
-
-
-def _stand_alone(codes: FrameCodes) -> FrameCodes:
-    """Copy the codes of one frame, so that they keep neither their batch nor a graph alive.
-
-    Maps are stored with all channels of a pixel side by side, the layout that the operators on
-    pairs of frames read fastest. They are laid out here, once per frame; otherwise each pair that
-    a frame is in would do it again.
-    """
-    layout = torch.channels_last
-    return {
-        level: {
-            name: x.detach().clone(memory_format=layout if x.dim() == 4 else torch.preserve_format)
-            for name, x in level_codes.items()
-        }
-        for level, level_codes in codes.items()
-    }

@@ -295,13 +295,16 @@ def test_what_is_no_frame_is_an_error(model):
         predictor_of(model).push(np.zeros((4, 4, 3)))
 
 
-def test_new_weights_forget_the_frames_of_the_old(model):
+def test_new_weights_are_not_fused_with_the_frames_of_the_old(model):
     model = copy.deepcopy(model)
     predictor = predictor_of(model)
-    predictor.push(make_frames(1)[0])
-    assert len(predictor.memory) == 1
+    frames = make_frames(4)
+    predictor.push(frames[0])
     model.load_state_dict(model.state_dict())
-    assert not len(predictor.memory)
+    with pytest.raises(ValueError, match="weights of the model changed in the middle of video"):
+        predictor.push(frames[1])
+    predictor.reset()
+    run(predictor, frames)
 
 
 def test_compiled_parts_give_the_same(model, monkeypatch):

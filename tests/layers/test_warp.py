@@ -201,33 +201,71 @@ def test_bad_arguments(args, error, match):
         flow_warp(*args)
 
 
-@pytest.mark.parametrize(
-    ("size", "new"), [((7, 9), (14, 27)), ((13, 17), (7, 9)), ((1, 4), (3, 2))]
-)
-def test_a_resized_flow_keeps_a_uniform_motion_in_shares_of_the_map(size, new):
-    motion = torch.tensor([0.5, -2.0], dtype=torch.float64).view(1, 2, 1, 1)
-    resized = resize_flow(motion.expand(2, 2, *size), new)
-    assert resized.shape == (2, 2, *new)
-    expected = torch.tensor([0.5 * new[1] / size[1], -2.0 * new[0] / size[0]], dtype=torch.float64)
-    torch.testing.assert_close(resized, expected.view(1, 2, 1, 1).expand_as(resized))
+# Padded image, strides of the map that has the flow and of the one that it is carried to.
+CARRIED = [
+    *[((608, 1024), 16, stride) for stride in (8, 16, 64, 128)],
+    *[((600, 1000), 16, 8), ((600, 1000), 8, 16), ((49, 65), 4, 32), ((49, 65), 32, 4)],
+    ((120, 90), 12, 8),
+]
 
 
-def test_a_resized_linear_flow_is_sampled_at_the_centres_of_the_new_cells():
+@pytest.mark.parametrize(("image", "old", "new"), CARRIED)
+def test_a_carried_flow_is_that_of_the_pixels(image, old, new):
+    """The motion is affine in the place, which sampling between cells keeps exactly."""
+
+    def motion(stride):
+        """Return what a map of this stride should have: [2, H, W] in its cells, and its centres."""
+        y, x = (
+            ((torch.arange(math.ceil(side / stride), dtype=torch.float64) + 0.5) * stride)
+            for side in image
+        )
+        y, x = y[:, None], x[None, :]
+        flow = torch.stack((3 + 0.02 * x - 0.01 * y, -5 + 0.03 * y + 0.004 * x))
+        return flow / stride, y.flatten(), x.flatten()
+
+    flow, y, x = motion(old)
+    expected, rows, columns = motion(new)
+    got = resize_flow(flow[None], tuple(expected.shape[-2:]), old / new)[0]
+    inside_y = (rows >= y[0]) & (rows <= y[-1])
+    inside_x = (columns >= x[0]) & (columns <= x[-1])
+    assert inside_y.sum() >= 1
+    assert inside_x.sum() >= 1
+    torch.testing.assert_close(
+        got[:, inside_y][..., inside_x], expected[:, inside_y][..., inside_x]
+    )
+
+
+@pytest.mark.parametrize("size", [(14, 27), (13, 5), (1, 1)])
+def test_a_carried_flow_keeps_a_uniform_motion_whatever_the_sizes(size):
+    motion = torch.tensor([0.5, -2.0], dtype=torch.float64).view(1, 2, 1, 1).expand(2, 2, 7, 9)
+    resized = resize_flow(motion, size, 2.0)
+    assert resized.shape == (2, 2, *size)
+    assert torch.equal(resized, 2 * motion[..., :1, :1].expand_as(resized))
+
+
+def test_a_resized_linear_flow_is_held_at_its_ends():
     ramp = torch.arange(5, dtype=torch.float64).expand(4, 5)
-    resized = resize_flow(torch.stack((ramp, ramp)).unsqueeze(0), (4, 10))
-    # Centre of new cell k lies at (k + 0.5) / 2 - 0.5 of the old ones; ends are held.
-    centres = ((torch.arange(10, dtype=torch.float64) + 0.5) / 2 - 0.5).clamp(0, 4)
-    torch.testing.assert_close(resized[0, 0], (centres * 2).expand(4, 10))
-    torch.testing.assert_close(resized[0, 1], centres.expand(4, 10))
+    resized = resize_flow(torch.stack((ramp, ramp)).unsqueeze(0), (8, 12), 2.0)
+    # Centre of new cell k lies at (k + 0.5) / 2 - 0.5 of the old ones.
+    centres = ((torch.arange(12, dtype=torch.float64) + 0.5) / 2 - 0.5).clamp(0, 4)
+    torch.testing.assert_close(resized[0], (centres * 2).expand(2, 8, 12))
+
+
+def test_resizing_is_differentiable():
+    flow = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: resize_flow(x, (5, 7), 1.5), flow)
 
 
 def test_resizing_to_the_same_size_changes_nothing_and_no_flow_stays_none():
     flow = torch.randn(1, 2, 3, 5)
-    assert resize_flow(flow, (3, 5)) is flow
-    assert resize_flow(flow[:0], (6, 7)).shape == (0, 2, 6, 7)
+    assert resize_flow(flow, (3, 5), 1.0) is flow
+    assert resize_flow(flow[:0], (6, 7), 2.0).shape == (0, 2, 6, 7)
 
 
-@pytest.mark.parametrize(("shape", "size"), [((1, 3, 4, 4), (2, 2)), ((1, 2, 4, 4), (0, 2))])
-def test_resizing_refuses_what_is_no_flow_or_no_map(shape, size):
+@pytest.mark.parametrize(
+    ("shape", "size", "scale"),
+    [((1, 3, 4, 4), (2, 2), 0.5), ((1, 2, 4, 4), (0, 2), 0.5), ((1, 2, 4, 4), (2, 2), 0)],
+)
+def test_resizing_refuses_what_is_no_flow_or_no_map(shape, size, scale):
     with pytest.raises(ValueError, match=r"flow"):
-        resize_flow(torch.zeros(shape), size)
+        resize_flow(torch.zeros(shape), size, scale)

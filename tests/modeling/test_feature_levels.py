@@ -64,9 +64,11 @@ def test_a_carried_flow_is_that_of_its_map_resized(source):
     levels = fusion_of(model)
     flow = levels[source].flow
     assert flow.abs().max() > 0.1
-    for name in ("p3", "p4", "p5"):
+    strides = {"p3": 8, "p4": 16, "p5": 32}
+    for name, stride in strides.items():
         size = levels[name].feature.shape[-2:]
-        torch.testing.assert_close(levels[name].flow, resize_flow(flow, tuple(size)))
+        expected = resize_flow(flow, tuple(size), strides[source] / stride)
+        torch.testing.assert_close(levels[name].flow, expected)
     assert levels["p2"].flow is None
 
 
@@ -105,7 +107,7 @@ def test_a_closed_gate_leaves_the_plain_detector():
         (fusion,) = gated.temporal.last
         gated.temporal.gates["reduction"].fill_(1.0)
         gated([sample])
-    key = fusion.request.memory.gather([0])["reduction"]["feature"]
+    key = fusion.frames.gather([0])["reduction"]["feature"]
     assert torch.equal(fusion.levels["reduction"].feature, key)
     assert not torch.allclose(gated.temporal.last[0].levels["reduction"].feature, key)
     # The backbone sees one frame there and three here, which rounds differently.

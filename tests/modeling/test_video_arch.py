@@ -143,7 +143,7 @@ def test_a_detector_that_normalises_inside_forward(unregister):
     cls = make_video_arch(Inline)
     assert META_ARCH_REGISTRY.get("VideoInline") is cls
     video = cls(backbone=Backbone(), temporal=temporal()).eval()
-    plain = Inline(backbone=video.backbone)  # its backbone carries the hooks, which then rest
+    plain = Inline(backbone=video.backbone)
     clip = make_video(3, 21, 30)
     with torch.no_grad():
         alone = [plain([{"image": image}])[0]["map"] for image in clip]
@@ -183,14 +183,13 @@ def test_a_copy_of_such_a_detector_is_on_its_own(unregister):
         assert video([sample])[0]["map"].abs().max() == 0
 
 
-@pytest.mark.parametrize("missing", ["backbone", "pixel_mean", "pixel_std"])
-def test_what_is_missing_is_named_when_it_is_built(unregister, missing):
+def test_a_missing_backbone_is_named_when_it_is_built(unregister):
     class Bare(Inline):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
-            delattr(self, missing)
+            del self.backbone
 
-    with pytest.raises(TypeError, match=f"Bare cannot be made a video detector: no {missing}"):
+    with pytest.raises(TypeError, match="Bare cannot be made a video detector: no backbone"):
         make_video_arch(Bare)(backbone=Backbone(), temporal=temporal())
 
 
