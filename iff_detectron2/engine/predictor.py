@@ -375,7 +375,7 @@ class VideoPredictor:
             output = {"instances": output}
         if not isinstance(output, dict):
             raise TypeError(
-                f"{type(self.model).__name__} gives a {type(output).__name__} for a frame; a "
+                f"{type(self.model).__name__} gives {type(output).__name__} for a frame; a "
                 "predictor needs a dict of outputs by name, or Instances"
             )
         size = frame.height, frame.width

@@ -7,12 +7,16 @@ from torch import nn
 from toy_models import tiny_cfg
 
 from iff_detectron2.modeling import (
+    AGGREGATOR_REGISTRY,
+    Aggregator,
     AverageAggregator,
+    DeformableAggregator,
     FlowEstimator,
     FlowGuidedAggregator,
+    OffsetAwareAggregator,
     build_aggregator,
 )
-from iff_detectron2.modeling.aggregation import similarity
+from iff_detectron2.modeling.aggregation import Embedding, similarity
 
 
 class ConstantFlow(FlowEstimator):
@@ -198,7 +202,7 @@ def test_carried_flow_is_used_as_it_is():
 
 @pytest.mark.parametrize("kind", ["FlowGuidedAggregator", "AverageAggregator"])
 def test_the_key_frame_may_be_left_out_in_training_alone(kind):
-    """FGFA's release: neighbours only in training, the key frame among them in testing."""
+    """FGFA's release: reference frames only in training, the key frame among them in testing."""
     shape = ShapeSpec(channels=3, stride=8)
     opts = ("MODEL.IFF.AGGREGATOR", kind, "MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING", False)
     module = build_aggregator(tiny_cfg(*opts), shape)
@@ -211,3 +215,77 @@ def test_the_key_frame_may_be_left_out_in_training_alone(kind):
     module.train()
     alone = module.align(codes[0], encode(module, torch.zeros(0, 3, 5, 7)), offsets=[])
     assert len(module.fused_frames(codes[0], alone)[0]) == 1
+
+
+OWN = {
+    AverageAggregator: {},
+    FlowGuidedAggregator: {
+        "flow_estimator": ConstantFlow(1.0, 0.0),
+        "embedding": Embedding(3, 4, 5),
+    },
+    OffsetAwareAggregator: {
+        "flow_estimator": ConstantFlow(1.0, 0.0),
+        "embedding": Embedding(3, 4, 5),
+        "max_offset": 2,
+    },
+    DeformableAggregator: {
+        "in_channels": 3,
+        "channels": 4,
+        "groups": 1,
+        "embedding": Embedding(3, 4, 5),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("step", ["align", "fused_frames"])
+@pytest.mark.parametrize("on", ["class", "instance"])
+def test_a_step_of_ones_own_is_taken_in_testing_too(kind, step, on):
+    def align(self, key, refs, *, offsets, flow=None):
+        alignment = kind.align(self, key, refs, offsets=offsets, flow=flow)
+        alignment.scores = alignment.scores - 100  # the key frame alone counts
+        return alignment
+
+    def fused_frames(self, key, alignment):
+        return key["feature"], torch.ones_like(alignment.key_score)
+
+    change = {"align": align, "fused_frames": fused_frames}[step]
+    cls = type("Own", (kind,), {step: change} if on == "class" else {})
+    module = cls(**OWN[kind]).eval()
+    if on == "instance":
+        setattr(module, step, change.__get__(module))
+    key, refs = torch.randn(1, 3, 6, 7), torch.randn(2, 3, 6, 7)
+    with torch.no_grad():
+        got = run(module, key, refs).feature
+        plain = run(kind(**OWN[kind]).eval(), key, refs).feature
+    torch.testing.assert_close(got, key)
+    assert not torch.allclose(plain, key, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_leaving_the_key_frame_out_in_training_is_an_argument_of_every_aggregator(kind):
+    module = kind(**OWN[kind], fuse_key_frame_in_training=False)
+    key, refs = (encode(module, torch.randn(n, 3, 6, 7)) for n in (1, 2))
+    alignment = module.align(key, refs, offsets=[1, 2])
+    assert len(module.train().fused_frames(key, alignment)[0]) == 2
+    assert len(module.eval().fused_frames(key, alignment)[0]) == 3
+
+
+def test_an_aggregator_that_does_not_take_it_is_refused():
+    @AGGREGATOR_REGISTRY.register()
+    class Careless(Aggregator):
+        def __init__(self, cfg, input_shape, *, carried_flow=False):
+            super().__init__()
+
+        def align(self, key, refs, *, offsets, flow=None):
+            raise NotImplementedError
+
+    try:
+        opts = ("MODEL.IFF.AGGREGATOR", "Careless")
+        shape = ShapeSpec(channels=3, stride=8)
+        build_aggregator(tiny_cfg(*opts), shape)
+        cfg = tiny_cfg(*opts, "MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING", False)
+        with pytest.raises(ValueError, match="Careless was built without it"):
+            build_aggregator(cfg, shape)
+    finally:
+        del AGGREGATOR_REGISTRY._obj_map["Careless"]

@@ -136,3 +136,11 @@ def test_its_flow_cannot_be_carried():
     opts = ("MODEL.IFF.AGGREGATOR", "DeformableAggregator", "MODEL.IFF.FLOW.LEVEL", "reduction")
     with pytest.raises(ValueError, match="DeformableAggregator predicts no flow"):
         build(tiny_cfg(*opts))
+
+
+def test_without_refs_every_parameter_has_a_gradient():
+    """Distributed training stops at a weight without one."""
+    model = aggregator().train()
+    key = torch.randn(1, 6, 5, 4)
+    fuse(model, key, key[:0]).feature.sum().backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
