@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
 from iff_detectron2.layers import DeformConv2d
-from iff_detectron2.modeling.seam import image_backbone
+from iff_detectron2.modeling.seam import VideoMixin, image_backbone
 
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 _SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
@@ -81,17 +81,17 @@ def mixed_precision(device_type: str, dtype: torch.dtype) -> Iterator[None]:
 class _Compiled:
     """A compiled function of tensors that leaves some of them to the plain one.
 
-    The end of a video brings batches without a frame, which are not worth a compilation. A memory
-    plan brings tensors without data; met first, they would keep PyTorch from ever compiling.
+    A memory plan brings tensors without data; met first, they would keep PyTorch from ever
+    compiling.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
         self.plain = plain
         self.compiled = torch.compile(plain, dynamic=False)
 
-    def __call__(self, first: torch.Tensor, *args: Any) -> Any:
-        real = len(first) and not isinstance(first, FakeTensor)
-        return (self.compiled if real else self.plain)(first, *args)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        planned = any(isinstance(x, FakeTensor) for x in (*args, *kwargs.values()))
+        return (self.plain if planned else self.compiled)(*args, **kwargs)
 
 
 def compile_frame_part(model: nn.Module) -> None:
@@ -102,8 +102,8 @@ def compile_frame_part(model: nn.Module) -> None:
     would still run the original's compiled part.
     """
     parts: list[tuple[Any, str]] = [(image_backbone(model), "forward")]
-    if hasattr(model, "temporal"):
-        aggregators = cast(Any, model.temporal).aggregators
+    if isinstance(model, VideoMixin):
+        aggregators = model.temporal.aggregators
         parts += [(aggregator, "encode") for aggregator in aggregators.values()]
     for module, name in parts:
         if not isinstance(getattr(module, name), _Compiled):

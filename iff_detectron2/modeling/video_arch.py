@@ -56,7 +56,7 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
             return registered
         raise ValueError(
             f"the name {name} is taken by another meta-architecture of module "
-            f"{registered.__module__}: choose one with make_video_arch({base.__name__}, name=...)"
+            f"{registered.__module__}: choose one, as in make_video_arch({base.__name__}, 'Mine')"
         )
 
     def __init__(
