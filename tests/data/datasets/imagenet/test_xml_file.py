@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -112,6 +113,38 @@ def test_quick_way_says_what_the_parser_says(objects, width: str, space: str) ->
     if quick is not None:
         with mock.patch.object(reader, "_parse_plain", return_value=None):
             assert parse_xml(data, "f.xml") == quick
+
+
+SPACES, LONG = " " * 200_000, "1" * 200_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{SPACES}<!-- c -->{SIZE}",  # X3: 2000 spaces took a minute
+        f"<folder>{SPACES}",
+        f"<folder>a</folder>{SPACES}<filename>b</filename>{SPACES}<source>{SPACES}",
+        f"<size>{SPACES}<width>{SPACES}<height>",
+        f"{SIZE}{SPACES}<object>{SPACES}<name>{SPACES}",
+        f"{SIZE}<object><name>{LONG}{SPACES}</nam>",
+        f"{SIZE}<object><name>a</name><bndbox><xmax>{SPACES}1{SPACES}<xmin>",
+        f"{SIZE}<object><name>a</name>{BOX}{'<occluded>0</occluded>' * 20_000}",
+        f"{SIZE}<object><name>a</name>{BOX}<occluded>{SPACES}<{SPACES}",
+        f"{SIZE}<object><name>a</name>{BOX.replace('10', LONG)}</object>",
+        f"{SIZE}{'<object>' * 50_000}",
+        f"{SIZE}{'> <' * 50_000}",
+        "<a>" * 100_000,
+        f"{SIZE}{'<a>' * 100_000}{'</a>' * 100_000}",
+    ],
+)
+def test_time_is_linear(body: str) -> None:
+    data = f"<annotation>{body}</annotation>".encode()
+    began = time.process_time()
+    try:
+        parse_xml(data, "f.xml")
+    except ValueError as error:
+        assert "f.xml" in str(error)  # noqa: PT017
+    assert time.process_time() - began < 1
 
 
 def test_usual_files_need_no_parser() -> None:
