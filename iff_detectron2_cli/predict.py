@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from iff_detectron2.engine import VideoPredictor
     from iff_detectron2.engine.defaults import read_config
     from iff_detectron2.inference.known_data import operating_threshold
-    from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
+    from iff_detectron2.inference.run import VideoRun, predict_video
     from iff_detectron2.video.sources import open_source
 
     formats = list(args.format)
@@ -83,14 +83,14 @@ def run(args: argparse.Namespace) -> int:
         formats += {"csv"} - {*formats}
     source = open_source(args.input, args.fps)
     cfg = read_config(args)
-    if args.restart:
-        (args.output / JOURNAL).unlink(missing_ok=True)
     predictor = VideoPredictor(cfg)
     threshold = args.draw_threshold
     if threshold is None and not args.no_video:
         threshold, why = operating_threshold(cfg)
         print(why)
-    plan = VideoRun(args.output, formats, not args.no_video, threshold or 0.0)
+    plan = VideoRun(
+        args.output, formats, not args.no_video, threshold or 0.0, restart=args.restart
+    )
     with Interrupt() as interrupt:
         done = predict_video(cfg, predictor, source, plan, stop=lambda: interrupt.asked)
     if not done:

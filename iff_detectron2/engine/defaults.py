@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from detectron2.utils.logger import setup_logger
 
 from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import register_from_specs
+from iff_detectron2.utils.folder_lock import own_folder
 
+from .checkpoint import LAST_CHECKPOINT
 from .config_check import check_datasets, check_names, fetch_weights
 from .config_file import (
     config_chain,
@@ -126,12 +129,32 @@ def read_config(
     return cfg
 
 
+def check_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Refuse to train from the start in a folder that holds checkpoints.
+
+    Args:
+        cfg: the config.
+        args: arguments of a training script; a program without them decides for itself.
+
+    Raises:
+        ValueError: if they ask for that.
+    """
+    last = Path(cfg.OUTPUT_DIR) / LAST_CHECKPOINT
+    anew = not getattr(args, "resume", True) and not getattr(args, "eval_only", False)
+    if anew and last.is_file():
+        raise ValueError(
+            f"{cfg.OUTPUT_DIR} holds the checkpoints of a training, which a new one would "
+            "overwrite; go on with --resume, name another OUTPUT_DIR, or remove them"
+        )
+
+
 def setup(args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None = None) -> CfgNode:
     """Detectron2's usual set-up of a training script: config, logger, output folder, seed.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError, OSError: as `read_config`, and for datasets that
-            are not registered.
+        FileNotFoundError, ValueError, ImportError, OSError: as `read_config`, for datasets that
+            are not registered, and for a folder that holds a run.
+        BlockingIOError: another process writes into the folder.
     """
     cfg = read_config(args, add_config)
     check_datasets(cfg, training=not getattr(args, "eval_only", False))
@@ -140,6 +163,9 @@ def setup(args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None
             "MODEL.DEVICE is cpu, but on a machine with GPUs Detectron2 connects processes for "
             "GPUs; hide them with CUDA_VISIBLE_DEVICES= to train in several CPU processes"
         )
+    check_output_folder(cfg, args)
+    if comm.is_main_process():
+        own_folder(cfg.OUTPUT_DIR)
     # Detectron2 copies the file to the log, and knows no names.
     file = str(find_config(args.config_file))
     default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": file}))

@@ -102,7 +102,7 @@ def run_distributed(
 
     Raises:
         ValueError: the processes are there, and yet others are asked for.
-        RuntimeError: a process died.
+        ChildProcessError: a process died.
     """
     place = find_place()
     if place is not None:
@@ -132,7 +132,7 @@ def run_distributed(
             how = f"{error.signal_name}, " + (
                 "out of memory, perhaps" if error.signal_name == signal.SIGKILL.name else "a crash"
             )
-        raise RuntimeError(
+        raise ChildProcessError(
             f"process {error.error_index} of {processes} ended before its time ({how}), so the "
             "others were ended too; --resume goes on from the last checkpoint"
         ) from None

@@ -11,12 +11,13 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
+from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2_cli.arguments import Parser, run_told
 from iff_detectron2_cli.train import add_arguments
 
 from .checkpoint import VideoCheckpointer
 from .config_check import check_datasets
-from .defaults import read_config, setup
+from .defaults import check_output_folder, read_config, setup
 from .launcher import run_distributed
 from .missing_weights import needed_weights
 from .preflight import check_classes, check_test_sets
@@ -65,7 +66,11 @@ def launch_training(
         )
     if args.num_gpus > 1:
         # What is wrong is told once, and not by each process.
-        check_datasets(read_config(args, add_config), training=not args.eval_only)
+        cfg = read_config(args, add_config)
+        check_datasets(cfg, training=not args.eval_only)
+        check_output_folder(cfg, args)
+        with owned_folder(cfg.OUTPUT_DIR):
+            pass
     run_distributed(
         train_or_test,
         (args, trainer_class, add_config),

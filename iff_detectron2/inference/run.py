@@ -18,6 +18,7 @@ from iff_detectron2.engine.postprocess import build_postprocess
 from iff_detectron2.engine.predictor import VideoPredictor
 from iff_detectron2.engine.preflight import check_classes
 from iff_detectron2.structures import Detections
+from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
 from .journal import Journal
@@ -37,6 +38,7 @@ class VideoRun:
         draw: write an annotated video.
         draw_threshold: detections with a lower score are not drawn.
         progress: show progress bars.
+        restart: begin anew in a folder that holds a run.
     """
 
     output: Path
@@ -44,6 +46,7 @@ class VideoRun:
     draw: bool = True
     draw_threshold: float = 0.5
     progress: bool = True
+    restart: bool = False
 
 
 def predict_video(
@@ -73,12 +76,27 @@ def predict_video(
         Whether the video was gone through to its end.
 
     Raises:
+        BlockingIOError: another process writes into the folder.
         ValueError: for class names other than the model's, a folder with another run, a video that
             does not fit into memory or of which no frame can be read.
     """
+    with owned_folder(run.output):
+        return _predict_video(cfg, predictor, source, run, stop, report)
+
+
+def _predict_video(
+    cfg: CfgNode,
+    predictor: VideoPredictor,
+    source: FrameSource,
+    run: VideoRun,
+    stop: Callable[[], bool],
+    report: Callable[[str], None],
+) -> bool:
     postprocess = build_postprocess(cfg)
     live = isinstance(source, CameraSource)
     path = run.output / JOURNAL
+    if run.restart:
+        path.unlink(missing_ok=True)
     if live and path.exists():
         raise ValueError(
             f"{run.output} holds a run already, and a camera cannot go on where it ended; choose "

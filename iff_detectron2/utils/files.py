@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _HOST = re.sub(r"\W", "_", platform.node()) or "host"
 
 
@@ -32,9 +34,13 @@ def open_atomically(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]
             stream.flush()
             os.fsync(stream.fileno())  # else a machine that fails may keep the name alone
         os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+    except Exception as error:
+        # torch.save fails anew when it closes what it could not write.
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in _FULL:
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, f"cannot write: {cause.strerror}", str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

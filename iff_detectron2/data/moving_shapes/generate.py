@@ -16,6 +16,7 @@ import cv2
 from tqdm import tqdm
 
 from iff_detectron2.data.datasets.imagenet.list_rules import train_list_lines, val_list_lines
+from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2.utils.parallel import usable_cores
 
 from .casting import SPLITS, Role, cast_split
@@ -27,6 +28,7 @@ from .storage import (
     MARKER,
     VERSION,
     check_writable,
+    content_digest,
     find_complete,
     list_path,
     remove_own_files,
@@ -50,7 +52,8 @@ def generate_moving_shapes(
     """Write a MovingShapes set in the layout of ImageNet VID, unless it is there already.
 
     The same options make the same bytes, whatever the number of workers. The marker
-    `moving_shapes.json` is written last: a set without it is incomplete and is made anew.
+    `moving_shapes.json` is written last and tells the content of all others: a set without it, or
+    of which a file is missing or damaged, is made anew.
 
     Args:
         root: dataset root to write to, as `datasets/moving_shapes`.
@@ -65,6 +68,7 @@ def generate_moving_shapes(
     Raises:
         ValueError, TypeError: an option is out of range or of a wrong type.
         FileExistsError: another set, or files of others, would be overwritten.
+        BlockingIOError: another process writes into the folder.
     """
     options = MovingShapesOptions(**fields)
     if num_workers is not None and num_workers < 1:
@@ -74,8 +78,16 @@ def generate_moving_shapes(
     if marker is not None:
         return marker
     check_writable(root, options, overwrite=overwrite)
-    remove_own_files(root)
+    with owned_folder(root):
+        # Another process may have ended in between.
+        check_writable(root, options, overwrite=overwrite)
+        return find_complete(root, options) or _generate(root, options, num_workers, progress)
 
+
+def _generate(
+    root: Path, options: MovingShapesOptions, num_workers: int | None, progress: bool
+) -> dict[str, Any]:
+    remove_own_files(root)
     tasks: list[_Task] = [
         (split, index, roles)
         for split in SPLITS
@@ -123,6 +135,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Write the lists, the contact sheet and, last, the marker."""
     summary = {}
+    digests = {}
     # The order of completion depends on the workers; what is written must not.
     ordered = [records[key] for key in sorted(records)]
     for split, make_lines in (("train", train_list_lines), ("val", val_list_lines)):
@@ -131,6 +144,8 @@ def _finish(
         if videos:
             lines = make_lines([(record.folder, record.num_frames) for record in videos])
             write_atomically(list_path(root, split), ("\n".join(lines) + "\n").encode("ascii"))
+            digests[split] = content_digest([list_path(root, split)])
+        digests |= {record.folder: record.digest for record in videos}
     sheet = draw_contact_sheet(root, [e for record in ordered for e in record.excerpts])
     done, code = cv2.imencode(".png", sheet)
     if not done:
@@ -142,6 +157,7 @@ def _finish(
         "options": options.to_json(),
         "classes": list(MOVING_SHAPES_CLASSES),
         "splits": summary,
+        "digests": digests,
     }
     text = json.dumps(marker, indent=2) + "\n"
     write_atomically(root / MARKER, text.encode("utf-8"))

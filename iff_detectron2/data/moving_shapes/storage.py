@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ VERSION = 1  # of the generator: raise it whenever the same options make other b
 MARKER = "moving_shapes.json"
 CONTACT_SHEET = "contact_sheet.png"
 LISTS = {"train": "VID_train_15frames.txt", "val": "VID_val_videos.txt"}
+_SUFFIXES = (("Data", ".JPEG"), ("Annotations", ".xml"))
 _FILE_NAMES = {"Data": r"\d{6}\.JPEG", "Annotations": r"\d{6}\.xml"}
 
 
@@ -50,16 +53,39 @@ def find_complete(root: Path, options: MovingShapesOptions) -> dict[str, Any] | 
     if marker is None or not _same_options(marker, options):
         return None
     for split in SPLITS:
-        if options.num_videos(split) and not list_path(root, split).is_file():
+        numbers = range(options.num_videos(split))
+        parts = {
+            folder: video_files(root, folder, options.video_length(split))
+            for folder in (video_folder(split, number) for number in numbers)
+        }
+        if parts:
+            parts[split] = [list_path(root, split)]
+        digests = marker.get("digests", {})
+        try:
+            if any(content_digest(files) != digests.get(part) for part, files in parts.items()):
+                return None
+        except OSError:
             return None
-        last = options.video_length(split) - 1
-        for index in range(options.num_videos(split)):
-            folder = video_folder(split, index)
-            if not (root / "Data" / "VID" / folder / f"{last:06d}.JPEG").is_file():
-                return None
-            if not (root / "Annotations" / "VID" / folder / f"{last:06d}.xml").is_file():
-                return None
     return marker
+
+
+def video_files(root: Path, folder: str, length: int) -> list[Path]:
+    """Return the files of a video: frames and annotations."""
+    names = [(kind, f"{t:06d}{suffix}") for t in range(length) for kind, suffix in _SUFFIXES]
+    return [root / kind / "VID" / folder / name for kind, name in names]
+
+
+def content_digest(files: Iterable[Path]) -> str:
+    """Tell files of this content, in this order, from all others.
+
+    Raises:
+        OSError: one is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        data = file.read_bytes()
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
 
 
 def check_writable(root: Path, options: MovingShapesOptions, *, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ from .casting import Role, video_folder
 from .classes import MOVING_SHAPES_CLASSES
 from .options import MovingShapesOptions
 from .scene import Annotation, Scene
+from .storage import content_digest, video_files
 
 JPEG_QUALITY = 90
 EXCERPT_FRAMES = 7
@@ -49,6 +50,7 @@ class VideoRecord:
         num_frames: frames of the video.
         empty_frames: frames without an object.
         occluded_boxes: boxes with `<occluded>1`.
+        digest: of the content of its files, see `content_digest`.
         boxes: number of boxes of each class.
         deteriorations: number of boxes of each kind of deterioration.
         excerpts: candidates for the contact sheet.
@@ -58,6 +60,7 @@ class VideoRecord:
     num_frames: int
     empty_frames: int = 0
     occluded_boxes: int = 0
+    digest: str = ""
     boxes: Counter[str] = field(default_factory=Counter)
     deteriorations: Counter[str] = field(default_factory=Counter)
     excerpts: list[Excerpt] = field(default_factory=list)
@@ -88,6 +91,7 @@ def write_video(
                 record.deteriorations[annotation.deterioration] += 1
         history.append(annotations)
     record.excerpts = _excerpts(folder, scene, history)
+    record.digest = content_digest(video_files(root, folder, scene.num_frames))
     return record
 
 
