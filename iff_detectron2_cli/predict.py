@@ -88,9 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if threshold is None and not args.no_video:
         threshold, why = operating_threshold(cfg)
         print(why)
-    plan = VideoRun(
-        args.output, formats, not args.no_video, threshold or 0.0, restart=args.restart
-    )
+    plan = VideoRun(args.output, formats, not args.no_video, threshold or 0.0, restart=args.restart)
     with Interrupt() as interrupt:
         done = predict_video(cfg, predictor, source, plan, stop=lambda: interrupt.asked)
     if not done:
