@@ -100,6 +100,28 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.TRL.CENSUS = 0.5
     cfg.MODEL.IFF.TRL.SMOOTHNESS = 0.3
 
+    # Training of the temporal part alone, on video without labels (`iff-detectron2 adapt`).
+    cfg.MODEL.IFF.ADAPT = CN()
+    cfg.MODEL.IFF.ADAPT.ENABLED = False
+    # Some of ADAPTATION_LOSS_REGISTRY, beside the alignment loss of MODEL.IFF.TRL.
+    cfg.MODEL.IFF.ADAPT.LOSSES = ["RestorationLoss", "HarmlessnessLoss"]
+    # Weight of what is left of the harm, and of what aggregation does to a clean key frame.
+    cfg.MODEL.IFF.ADAPT.RESTORATION_WEIGHT = 1.0
+    cfg.MODEL.IFF.ADAPT.HARMLESSNESS_WEIGHT = 1.0
+    # How key frames are spoilt: kinds of data.deteriorations, empty for all; least and largest
+    # strength.
+    cfg.MODEL.IFF.ADAPT.DETERIORATIONS = []
+    cfg.MODEL.IFF.ADAPT.STRENGTH = [0.4, 1.1]
+    # Videos and folders of frames; the last HELD_OUT of each is for judging.
+    cfg.MODEL.IFF.ADAPT.INPUTS = []
+    cfg.MODEL.IFF.ADAPT.HELD_OUT = 0.2
+    # Held-out clips that are judged every TEST.EVAL_PERIOD iterations; training ends when this many
+    # looks in a row bring no improvement, 0 for never.
+    cfg.MODEL.IFF.ADAPT.HELD_OUT_CLIPS = 64
+    cfg.MODEL.IFF.ADAPT.PATIENCE = 3
+    # Learning rate of the gates over SOLVER.BASE_LR: one number each, which has far to go.
+    cfg.MODEL.IFF.ADAPT.GATE_LR_FACTOR = 10.0
+
     # --- Training ------------------------------------------------------------------------------
     # The images that a process has in a step pass the model in this number of parts, whose
     # gradients add up; 0: one image at a time. IMS_PER_BATCH and the schedule keep their meaning.

@@ -9,7 +9,7 @@ import sys
 from .arguments import Parser, did_you_mean, run_told
 
 VERBS = (
-    *("demo", "predict", "flow", "train", "evaluate", "postprocess"),
+    *("demo", "predict", "flow", "train", "adapt", "evaluate", "postprocess"),
     *("synth", "doctor", "index", "convert", "env"),
 )
 

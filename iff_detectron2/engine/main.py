@@ -15,6 +15,7 @@ from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2_cli.arguments import Parser, run_told
 from iff_detectron2_cli.train import add_arguments
 
+from .adaptation import AdaptationTrainer
 from .checkpoint import VideoCheckpointer
 from .config_check import check_datasets
 from .defaults import check_output_folder, read_config, setup
@@ -33,6 +34,8 @@ def train_or_test(
 ) -> Any:
     """Trains, or with `--eval-only` tests, in one process of maybe several."""
     cfg = setup(args, add_config)
+    if cfg.MODEL.IFF.ADAPT.ENABLED and trainer_class is VideoTrainer and not args.eval_only:
+        trainer_class = AdaptationTrainer
     if args.eval_only:
         model = trainer_class.build_model(cfg)
         needs = needed_weights(cfg, training=False)

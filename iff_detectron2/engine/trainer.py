@@ -61,7 +61,7 @@ class VideoTrainer(DefaultTrainer):
         self._trainer = step
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = VideoCheckpointer(
-            model,
+            self.saved_module(model),
             cfg.OUTPUT_DIR,
             needs=needed_weights(cfg, training=True),
             trainer=weakref.proxy(self),
@@ -83,6 +83,11 @@ class VideoTrainer(DefaultTrainer):
             trl.WARMUP_ITERS = round(trl.WARMUP_ITERS * reference / num_workers)
             scaled.freeze()
         return scaled
+
+    @staticmethod
+    def saved_module(model: nn.Module) -> nn.Module:
+        """Return the part of the model that checkpoints hold: all of it."""
+        return model
 
     @staticmethod
     def parts_of_a_step(cfg) -> int:

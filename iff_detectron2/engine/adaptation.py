@@ -1,0 +1,252 @@
+"""Training of the temporal part of a detector on video without labels."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.samplers import TrainingSampler
+from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from iff_detectron2.data import TrainingStream
+from iff_detectron2.data.adaptation_mapper import AdaptationMapper
+from iff_detectron2.data.raw_videos import RawVideos, read_raw_videos
+from iff_detectron2.modeling.adaptation import Adaptation, build_adaptation_losses
+from iff_detectron2.modeling.seam import VideoMixin
+from iff_detectron2.utils.files import open_atomically
+from iff_detectron2.utils.seeding import seeded
+
+from .trainer import VideoTrainer
+
+ADAPTED_CONFIG = "adapted.yaml"
+# What the held-out clips are judged by: see `judge`.
+RESTORED, KEPT = "restored", "kept"
+_BEST = "model_best"
+
+
+def as_video_config(cfg: CfgNode) -> None:
+    """Make the config of a plain detector that of its video version, in place.
+
+    One that is of a video detector already stays as it is. The temporal part is one for adaptation:
+    gated, on the middle maps of a feature pyramid, with one flow, or on all maps of another
+    backbone.
+
+    Raises:
+        ValueError: if there is no video version of the meta-architecture.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    if issubclass(META_ARCH_REGISTRY.get(name), VideoMixin):
+        return
+    if f"Video{name}" not in META_ARCH_REGISTRY:
+        raise ValueError(
+            f"there is no video version of MODEL.META_ARCHITECTURE {name}: make one with "
+            "iff_detectron2.modeling.make_video_arch"
+        )
+    cfg.MODEL.META_ARCHITECTURE = f"Video{name}"
+    iff = cfg.MODEL.IFF
+    iff.GATE = True
+    if "fpn" in cfg.MODEL.BACKBONE.NAME.lower():
+        iff.IN_FEATURES, iff.FLOW.LEVEL = ["p3", "p4", "p5"], "p4"
+    iff.FLOW.CHANNELS, iff.FLOW.PAIR_CHANNELS, iff.FLOW.MAX_DISPLACEMENT = 128, 64, 8
+    iff.EMBEDDING.HIDDEN_CHANNELS, iff.EMBEDDING.CHANNELS = 128, 256
+
+
+def held_out_clips(cfg: CfgNode, raw: RawVideos) -> Iterator[dict[str, Any]]:
+    """Map MODEL.IFF.ADAPT.HELD_OUT_CLIPS frames, spread evenly, the same way in every look."""
+    mapper = AdaptationMapper(cfg, frame_index=raw.frame_index)
+    count = min(cfg.MODEL.IFF.ADAPT.HELD_OUT_CLIPS, len(raw.held_out))
+    for number in range(count):
+        with seeded(number):
+            yield mapper(raw.held_out[number * len(raw.held_out) // count])
+
+
+@torch.no_grad()
+def judge(model: Adaptation, clips: Iterator[dict[str, Any]]) -> dict[str, float]:
+    """Measure aggregation on clips without labels, mean over clips and feature maps.
+
+    Returns:
+        `restored`: mean square error of the aggregated map of the spoilt key frame, as a share of
+        that of the spoilt map itself (1: nothing gained); `kept`: what aggregation does to the
+        clean key frame, in the same unit (0: nothing).
+    """
+    training = model.training
+    model.eval()
+    shares: dict[str, list[float]] = {RESTORED: [], KEPT: []}
+    for clip in clips:
+        maps, _ = model.adapted_maps(clip)
+        for m in maps.values():
+            shares[RESTORED].append(float(m.share_of_harm(m.restored)))
+            shares[KEPT].append(float(m.share_of_harm(m.kept)))
+    model.train(training)
+    return {name: sum(values) / max(len(values), 1) for name, values in shares.items()}
+
+
+class EnoughTraining(BaseException):
+    """Ends the training loop from within; Detectron2 logs an `Exception` as a failure."""
+
+
+class Patience(HookBase):
+    """Saves the best model by a metric, and ends training that no longer improves it.
+
+    It stands behind the evaluation, whose results it looks at.
+    """
+
+    def __init__(self, metric: str, patience: int) -> None:
+        """
+        Args:
+            metric: name of a scalar that is to become small.
+            patience: looks without improvement that end the training; 0 for never.
+        """
+        self.metric = metric
+        self.patience = patience
+        self.best = math.inf
+        self.looks = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "looks": self.looks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.looks = state["best"], state["looks"]
+
+    def after_step(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self.metric, (math.inf, -1))
+        if iteration != self.trainer.iter:
+            return
+        if value < self.best:
+            self.best, self.looks = value, 0
+            if comm.is_main_process():
+                self.trainer.checkpointer.save(_BEST, iteration=iteration)
+            return
+        self.looks += 1
+        if self.patience and self.looks >= self.patience:
+            logging.getLogger(__name__).info(
+                "no better %s than %.4f in %d looks: training ends",
+                self.metric,
+                self.best,
+                self.looks,
+            )
+            raise EnoughTraining
+
+
+class AdaptationTrainer(VideoTrainer):
+    """Trains what aggregates, with the frozen detector as its teacher; see `Adaptation`.
+
+    The model that is saved is the video detector, under the names that it always has.
+    """
+
+    @classmethod
+    def build_model(cls, cfg) -> nn.Module:
+        detector = cast(VideoMixin, super().build_model(cfg))
+        if not isinstance(detector, VideoMixin):
+            raise ValueError(
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has no temporal part to "
+                f"train; take Video{cfg.MODEL.META_ARCHITECTURE}"
+            )
+        return Adaptation(detector, build_adaptation_losses(cfg))
+
+    @staticmethod
+    def saved_module(model: nn.Module) -> nn.Module:
+        return cast(Adaptation, getattr(model, "module", model)).detector
+
+    @classmethod
+    def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
+        """Return AdamW on the temporal part; gates learn MODEL.IFF.ADAPT.GATE_LR_FACTOR faster."""
+        temporal = cast(Adaptation, model).detector.temporal
+        gates = {id(p) for p in temporal.gates.parameters()}
+        trained = [p for p in temporal.parameters() if p.requires_grad]
+        solver = cfg.SOLVER
+        groups = [
+            {"params": [p for p in trained if id(p) not in gates]},
+            {
+                "params": [p for p in trained if id(p) in gates],
+                "lr": solver.BASE_LR * cfg.MODEL.IFF.ADAPT.GATE_LR_FACTOR,
+                "weight_decay": 0.0,
+            },
+        ]
+        return AdamW(
+            [group for group in groups if group["params"]],
+            lr=solver.BASE_LR,
+            weight_decay=solver.WEIGHT_DECAY,
+        )
+
+    @staticmethod
+    def read_videos(cfg) -> RawVideos:
+        """Read MODEL.IFF.ADAPT.INPUTS.
+
+        Raises:
+            FileNotFoundError, OSError, ValueError: as `read_raw_videos`.
+        """
+        adapt = cfg.MODEL.IFF.ADAPT
+        if not adapt.INPUTS:
+            raise ValueError("MODEL.IFF.ADAPT.INPUTS is empty; name video files or folders")
+        return read_raw_videos(adapt.INPUTS, held_out=adapt.HELD_OUT)
+
+    @classmethod
+    def build_train_loader(cls, cfg) -> TrainingStream:
+        raw = cls.read_videos(cfg)
+        return TrainingStream(
+            raw.train,
+            AdaptationMapper(cfg, frame_index=raw.frame_index),
+            lambda: TrainingSampler(len(raw.train)),
+            batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+            group_by_shape=False,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            bad_data=cfg.DATALOADER.BAD_DATA,
+            bad_data_limit=cfg.DATALOADER.BAD_DATA_LIMIT,
+        )
+
+    @classmethod
+    def test(cls, cfg, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        """Judge the held-out clips and, where there are labelled test sets, these too."""
+        model = getattr(model, "module", model)
+        results: dict[str, Any] = {}
+        if isinstance(model, Adaptation):
+            results["adapt"] = judge(model, held_out_clips(cfg, cls.read_videos(cfg)))
+            model = model.detector
+        if cfg.DATASETS.TEST:
+            results.update(super().test(cfg, model, evaluators))
+        return results
+
+    def build_hooks(self) -> list[HookBase | None]:
+        hooks = super().build_hooks()
+        patience = Patience(f"adapt/{RESTORED}", self.cfg.MODEL.IFF.ADAPT.PATIENCE)
+        position = next(k for k, hook in enumerate(hooks) if isinstance(hook, EvalHook))
+        return [*hooks[: position + 1], patience, *hooks[position + 1 :]]
+
+    def train(self) -> Any:
+        """Train to the end or until held-out clips no longer gain; leave the best model and config.
+
+        Returns:
+            The last results.
+        """
+        with suppress(EnoughTraining):
+            super().train()
+        if comm.is_main_process():
+            folder = Path(self.cfg.OUTPUT_DIR)
+            if (folder / f"{_BEST}.pth").is_file():
+                self.checkpointer.load(str(folder / f"{_BEST}.pth"), checkpointables=[])
+            self.checkpointer.save("model_final")
+            write_adapted_config(self.cfg, folder / ADAPTED_CONFIG)
+        return getattr(self, "_last_eval_results", {})
+
+
+def write_adapted_config(cfg: CfgNode, path: Path) -> None:
+    """Write the config with which the adapted detector is used, its weights beside it."""
+    adapted = cfg.clone()
+    adapted.defrost()
+    adapted.MODEL.WEIGHTS = str(path.parent / "model_final.pth")
+    adapted.MODEL.IFF.ADAPT.ENABLED = False
+    adapted.MODEL.IFF.ADAPT.INPUTS = []
+    with open_atomically(path) as stream:
+        stream.write(adapted.dump())
