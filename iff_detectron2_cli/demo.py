@@ -112,7 +112,7 @@ def draw_results(
         "metrics (JSON)": output / "metrics.json",
         "mAP50 by motion": output / "metrics.png",
         "training curve": output / "training_curve.png",
-        "annotated video": output / "video.mp4",
+        "annotated video": output / "video.webm",
         "feature flow and alignment": output / "alignment.png",
     }
     shutil.copy(inference / "results.txt", paths["metrics (text)"])
@@ -174,9 +174,7 @@ def write_annotated_video(
             writer.write(
                 draw_detections(
                     read_frame(record["file_name"], "BGR"),
-                    found.boxes,
-                    found.scores,
-                    found.classes,
+                    found,
                     names,
                     score_threshold=threshold,
                     gt_boxes=np.array([a["bbox"] for a in record["annotations"]]).reshape(-1, 4),

@@ -11,6 +11,7 @@ from .config import add_config_arguments
 
 HELP = "detect in a video file, a folder of frames or a camera"
 FORMATS = ("csv", "mot")
+CODECS = ("vp8", "vp9", "h264", "mpeg4", "mjpeg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="least score that is drawn (default: that of the best F1, where an evaluation of the "
         "weights has left its operating_point.json; else 0.5)",
     )
+    parser.add_argument("--hide-scores", action="store_true", help="draw labels without scores")
+    parser.add_argument(
+        "--codec",
+        choices=CODECS,
+        default=CODECS[0],
+        help="of the annotated video: vp8 and vp9 in .webm play in browsers, as does h264 in .mp4 "
+        "where OpenCV has its encoder; mpeg4 and mjpeg are larger, quick to write and for players "
+        "(%(default)s)",
+    )
     parser.add_argument("--fps", type=float, help="frames a second, instead of the input's")
     parser.add_argument("--restart", action="store_true", help="begin anew in the output folder")
 
@@ -74,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from iff_detectron2.engine import VideoPredictor
     from iff_detectron2.engine.defaults import read_config
     from iff_detectron2.inference.known_data import operating_threshold
+    from iff_detectron2.inference.output import DrawingStyle
     from iff_detectron2.inference.run import VideoRun, predict_video
     from iff_detectron2.video.sources import open_source
 
@@ -84,11 +95,14 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.input, args.fps)
     cfg = read_config(args)
     predictor = VideoPredictor(cfg)
-    threshold = args.draw_threshold
-    if threshold is None and not args.no_video:
-        threshold, why = operating_threshold(cfg)
-        print(why)
-    plan = VideoRun(args.output, formats, not args.no_video, threshold or 0.0, restart=args.restart)
+    style = None
+    if not args.no_video:
+        threshold = args.draw_threshold
+        if threshold is None:
+            threshold, why = operating_threshold(cfg)
+            print(why)
+        style = DrawingStyle(threshold, not args.hide_scores, args.codec)
+    plan = VideoRun(args.output, formats, style, restart=args.restart)
     with Interrupt() as interrupt:
         done = predict_video(cfg, predictor, source, plan, stop=lambda: interrupt.asked)
     if not done:

@@ -90,7 +90,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch, capsys) -> None
     assert 0 <= results["bbox"]["mAP50"] <= 100
     assert Path("output/my_video/model_final.pth").is_file()
     predicted = Path("output/my_video/clip3")
-    assert (predicted / "annotated.mp4").is_file()
+    assert (predicted / "annotated.webm").is_file()
     assert isinstance(json.loads((predicted / "predictions.json").read_text()), list | dict)
     tables = [text for line, text in printed.items() if line.startswith("cat ")]
     assert ["15 frames, 15 boxes to find" in table for table in tables] == [True]

@@ -17,7 +17,7 @@ from torch import Tensor
 from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.layers import flow_warp, warp_and_aggregate
 from iff_detectron2.modeling.aggregation import Codes
-from iff_detectron2.structures import TemporalWindow
+from iff_detectron2.structures import Detections, TemporalWindow
 from iff_detectron2.visualization.panel import AlignmentRow
 
 
@@ -163,7 +163,8 @@ def rows_of(
 ) -> list[AlignmentRow]:
     """Return the rows of `alignment_rows` from an alignment that was made already."""
     image_format = getattr(model, "input_format", None) or "BGR"
-    flow, instances = alignment.flow, alignment.instances
+    flow = alignment.flow
+    detections = Detections.from_instances([(0, alignment.instances)])
     map_extent = flow.shape[2] * alignment.stride, flow.shape[3] * alignment.stride
     rows = []
     for offset in offsets:
@@ -178,9 +179,7 @@ def rows_of(
                 flow=flow[index].float().cpu().numpy(),
                 feature=alignment.refs["feature"][index].float().cpu().numpy(),
                 weight=alignment.weights[index, 0].float().cpu().numpy(),
-                boxes=instances.pred_boxes.tensor.numpy(),
-                scores=instances.scores.numpy(),
-                labels=instances.pred_classes.numpy(),
+                detections=detections,
                 name=name,
                 map_extent=map_extent,
             )

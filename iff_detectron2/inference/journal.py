@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Journal:
         self.num_frames = 0
         self.bridged: dict[int, str] = {}
         self.complete = False
+        self._found: list[Detections] = []
         run = json.loads(json.dumps({"format": FORMAT, **run}))
         path.parent.mkdir(parents=True, exist_ok=True)
         end = self._check(run) if path.is_file() else 0
@@ -67,11 +69,17 @@ class Journal:
                     f"{value.get('frame')}; delete the file to begin anew"
                 )
             else:
-                if value["bridged"] is not None:
-                    self.bridged[self.num_frames] = value["bridged"]
-                self.num_frames += 1
+                columns = (np.array(value[name]) for name in COLUMNS)
+                frames = np.full(len(value["scores"]), self.num_frames)
+                self._note(Detections(frames, *columns), value["bridged"])
             end += len(line)
         return end
+
+    def _note(self, detections: Detections, bridged: str | None) -> None:
+        self._found.append(detections)
+        if bridged is not None:
+            self.bridged[self.num_frames] = bridged
+        self.num_frames += 1
 
     def _check_run(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         different = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
@@ -115,9 +123,7 @@ class Journal:
             raise ValueError(f"{self.path}: frame {self.num_frames} is next, got {frame}")
         columns = {name: getattr(detections, name).tolist() for name in COLUMNS}
         self._write({"frame": frame, **columns, "bridged": bridged})
-        self.num_frames += 1
-        if bridged is not None:
-            self.bridged[frame] = bridged
+        self._note(detections, bridged)
 
     def finish(self) -> None:
         """Note that the video ends here."""
@@ -125,16 +131,10 @@ class Journal:
         self.complete = True
 
     def detections(self) -> Detections:
-        """All detections of the frames that are done, in order of the frames."""
-        lines = self._lines()
-        next(lines)
-        return Detections.concatenate(
-            Detections(
-                np.full(len(value["scores"]), value["frame"]),
-                *(np.array(value[name]) for name in COLUMNS),
-            )
-            for _, value in lines
-            if value != _END
+        """All detections of the frames that are done, in order of the frames, in float64."""
+        found = Detections.concatenate(self._found)
+        return replace(
+            found, boxes=found.boxes.astype(np.float64), scores=found.scores.astype(np.float64)
         )
 
     def last_read_before(self, frame: int) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from iff_detectron2.predictions import (
     on_tracks,
@@ -17,15 +17,38 @@ from iff_detectron2.predictions import (
     write_predictions_json,
     write_predictions_mot,
 )
-from iff_detectron2.structures import NO_TRACK, Detections
+from iff_detectron2.structures import Detections
 from iff_detectron2.utils.files import open_atomically
-from iff_detectron2.video.writer import VideoWriter
+from iff_detectron2.video.writer import CODECS, VideoWriter
 from iff_detectron2.visualization.drawing import draw_detections
 
 from .known_data import Classes
 
-PREDICTIONS, SUMMARY, VIDEO = "predictions.json", "run.json", "annotated.mp4"
+PREDICTIONS, SUMMARY = "predictions.json", "run.json"
 FORMATS = {"csv": ".csv", "mot": ".txt"}
+
+# Pixels of the longer side: below the first, frames are enlarged to about the second.
+_SMALL, _WATCHABLE = 480, 720
+
+
+@dataclass(frozen=True)
+class DrawingStyle:
+    """What is drawn into a video, and how it is encoded.
+
+    Attributes:
+        threshold: detections with a lower score are not drawn.
+        show_scores: write scores.
+        codec: of `video.writer.CODECS`; the file's suffix goes with it.
+    """
+
+    threshold: float = 0.5
+    show_scores: bool = True
+    codec: str = "vp8"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the video in the folder of results."""
+        return f"annotated{next(iter(CODECS[self.codec]))}"
 
 
 def write_results(
@@ -70,16 +93,25 @@ def write_results(
 class AnnotatedVideo:
     """Draws results into the frames of a video; a colour for each class, or for each track."""
 
-    def __init__(self, path: Path, fps: float, threshold: float) -> None:
+    def __init__(
+        self, path: Path, fps: float, style: DrawingStyle, class_names: Sequence[str] | None
+    ) -> None:
         """
         Args:
             path: video file to write, used in a `with` statement.
-            fps: frames a second.
-            threshold: detections with a lower score are not drawn.
+            fps: frames per second.
+            style: what is drawn, and how.
+            class_names: name of each class number; None for the bare numbers.
         """
-        self._writer = VideoWriter(path, fps)
-        self._threshold = threshold
+        self.path = path
+        self._writer = VideoWriter(path, fps, style.codec)
+        self._style = style
+        self._names = class_names
         self._size: tuple[int, int] | None = None
+
+    def try_out(self) -> None:
+        """Raise OSError if the video cannot be written."""
+        self._writer.try_out()
 
     def __enter__(self) -> AnnotatedVideo:
         self._writer.__enter__()
@@ -88,30 +120,26 @@ class AnnotatedVideo:
     def __exit__(self, *exception: Any) -> None:
         self._writer.__exit__(*exception)
 
-    def write(
-        self,
-        frame: np.ndarray,
-        boxes: Any,
-        scores: Any,
-        labels: Any,
-        names: Sequence[str] | None,
-        caption: str,
-    ) -> None:
-        """Append a frame; one of another size than the first is fitted into that, its shape kept.
+    def write(self, frame: np.ndarray, detections: Detections, caption: str) -> None:
+        """Append a frame, a small one enlarged; one of another size than the first is fitted into
+        that, its shape kept.
 
-        Arguments as for `draw_detections`.
+        Args:
+            frame: uint8 BGR [H, W, 3].
+            detections: of this frame.
+            caption: written into a corner.
         """
-        height, width = self._size or frame.shape[:2]
-        self._size = (height, width)
-        scale = min(height / frame.shape[0], width / frame.shape[1])
+        if self._size is None:
+            enlarged = watchable_scale(*frame.shape[:2])
+            self._size = (frame.shape[0] * enlarged, frame.shape[1] * enlarged)
+        height, width = self._size
         picture = draw_detections(
             frame,
-            np.asarray(boxes).reshape(-1, 4),
-            np.asarray(scores),
-            np.asarray(labels, dtype=int),
-            names,
-            score_threshold=self._threshold,
-            scale=scale,
+            detections,
+            self._names,
+            score_threshold=self._style.threshold,
+            show_scores=self._style.show_scores,
+            scale=min(height / frame.shape[0], width / frame.shape[1]),
             caption=caption,
         )[:height, :width]
         below, beside = height - picture.shape[0], width - picture.shape[1]
@@ -120,51 +148,7 @@ class AnnotatedVideo:
         self._writer.write(picture)
 
 
-def write_annotated_video(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    fps: float,
-    detections: Detections,
-    class_names: Sequence[str] | None,
-    num_frames: int,
-    *,
-    threshold: float,
-    progress: bool,
-) -> None:
-    """Write a video with its results drawn in.
-
-    Args:
-        path: video file to write.
-        frames: uint8 BGR.
-        fps: frames per second.
-        detections: in order of the frames.
-        class_names: name of each class number; None for the bare numbers.
-        num_frames: how many frames there are.
-        threshold: detections with a lower score are not drawn.
-        progress: show a progress bar.
-    """
-    labels, names = _labels(detections, class_names)
-    starts = detections.row_starts(num_frames)
-    numbered = enumerate(tqdm(frames, "drawing", num_frames, disable=not progress))
-    with AnnotatedVideo(path, fps, threshold) as video:
-        for index, frame in numbered:
-            rows = slice(starts[index], starts[index + 1])
-            boxes, scores = detections.boxes[rows], detections.scores[rows]
-            video.write(frame, boxes, scores, labels[rows], names, str(index))
-
-
-def _labels(
-    detections: Detections, class_names: Sequence[str] | None
-) -> tuple[np.ndarray, Sequence[str] | None]:
-    """Give a number to each track and, behind these, to the class of what is on none; and names."""
-    track_ids, classes = detections.track_ids, detections.classes
-    if track_ids is None:
-        return classes, class_names
-    num_classes = int(classes.max(initial=-1)) + 1
-    plain = [str(c) for c in range(num_classes)] if class_names is None else list(class_names)
-    num_tracks = int(track_ids.max(initial=-1)) + 1
-    names = [""] * num_tracks
-    for track_id, class_id in zip(track_ids.tolist(), classes.tolist(), strict=True):
-        if track_id != NO_TRACK:
-            names[track_id] = f"{plain[class_id]} {track_id}"
-    return np.where(track_ids != NO_TRACK, track_ids, num_tracks + classes), names + plain
+def watchable_scale(height: int, width: int) -> int:
+    """Return the whole number of times that a small picture is enlarged to be looked at."""
+    longer = max(height, width)
+    return max(1, round(_WATCHABLE / longer)) if longer < _SMALL else 1

@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
 from .journal import Journal
 from .known_data import frames_of_source, known_classes
-from .output import VIDEO, AnnotatedVideo, write_annotated_video, write_results
+from .output import AnnotatedVideo, DrawingStyle, write_results
 
 JOURNAL = "journal.jsonl"
 
@@ -34,17 +34,15 @@ class VideoRun:
 
     Attributes:
         output: folder for the results.
-        formats: of `video_output.FORMATS`, beside the JSON.
-        draw: write an annotated video.
-        draw_threshold: detections with a lower score are not drawn.
+        formats: of `output.FORMATS`, beside the JSON.
+        drawing: how results are drawn into a video; None for no video.
         progress: show progress bars.
         restart: begin anew in a folder that holds a run.
     """
 
     output: Path
     formats: Sequence[str] = ()
-    draw: bool = True
-    draw_threshold: float = 0.5
+    drawing: DrawingStyle | None = field(default_factory=DrawingStyle)
     progress: bool = True
     restart: bool = False
 
@@ -64,6 +62,10 @@ def predict_video(
     taken up there by the next call with the same arguments, and ends with the same files. Where a
     frame cannot be decoded, the last good one stands in (at the start the first good one).
 
+    A frame is drawn as soon as it is done, while its pixels are at hand. What post-processing
+    rescores can be drawn only when the video is over, so that its frames are decoded again: kept,
+    an hour of video would fill 600 GB. So are those of a run that goes on from its journal.
+
     Args:
         cfg: config of the predictor.
         predictor: detects; what it was at is forgotten.
@@ -77,6 +79,7 @@ def predict_video(
 
     Raises:
         BlockingIOError: another process writes into the folder.
+        OSError: if the annotated video cannot be written, before the first frame is looked at.
         ValueError: for class names other than the model's, a folder with another run, a video that
             does not fit into memory or of which no frame can be read.
     """
@@ -97,6 +100,8 @@ def _predict_video(
     path = run.output / JOURNAL
     if run.restart:
         path.unlink(missing_ok=True)
+    for stale in run.output.glob(".annotated.*"):
+        stale.unlink()  # of a run that was killed; nobody else writes here
     if live and path.exists():
         raise ValueError(
             f"{run.output} holds a run already, and a camera cannot go on where it ended; choose "
@@ -107,17 +112,19 @@ def _predict_video(
     with Journal(path, {"source": source.identity(), "config": fingerprint(cfg)}) as journal:
         if journal.num_frames:
             report(f"{journal.num_frames} frames are done already")
+        # A camera shows each frame once.
+        at_once = live or (postprocess is None and not journal.num_frames)
+        drawing = None
+        if run.drawing is not None:
+            drawing = AnnotatedVideo(
+                run.output / run.drawing.file_name, source.fps, run.drawing, classes.names
+            )
+            drawing.try_out()
         if not journal.complete:
-            # A camera shows each frame once, so that it must be drawn at once.
-            at_once = live and run.draw
-            drawing = AnnotatedVideo(run.output / VIDEO, source.fps, run.draw_threshold)
-            with drawing if at_once else nullcontext() as video:
+            with drawing if at_once and drawing else nullcontext() as video:
                 for frame, found in _detect(predictor, source, journal, run, stop, report):
                     if video is not None:
-                        number = str(journal.num_frames - 1)
-                        video.write(
-                            frame, found.boxes, found.scores, found.classes, classes.names, number
-                        )
+                        video.write(frame, found, str(journal.num_frames - 1))
                     if not live and stop():
                         break
                 else:
@@ -136,27 +143,33 @@ def _predict_video(
             "bridged_frames": [{"frame": t, "reason": r} for t, r in journal.bridged.items()],
         }
         paths = write_results(run.output, detections, frames, classes, run.formats, summary)
-        if run.draw and not live and len(frames):
-            with closing(source.read()) as raw:
-                frames_again = (f for f, _ in islice(bridged(raw), len(frames)))
-                write_annotated_video(
-                    run.output / VIDEO,
-                    frames_again,
-                    source.fps,
-                    detections,
-                    classes.names,
-                    len(frames),
-                    threshold=run.draw_threshold,
-                    progress=run.progress,
-                )
-        if run.draw and len(frames):
-            paths.append(run.output / VIDEO)
+        if drawing is not None and len(frames):
+            if not at_once:
+                _draw_again(source, detections, len(frames), drawing, run.progress)
+            paths.append(drawing.path)
         for note in dict.fromkeys(source.notes):
             report(note)
         if journal.bridged:
             report(f"{len(journal.bridged)} frames could not be read; {paths[1]} lists them")
         report(f"{len(frames)} frames: " + ", ".join(str(path) for path in paths))
         return journal.complete
+
+
+def _draw_again(
+    source: FrameSource,
+    detections: Detections,
+    num_frames: int,
+    drawing: AnnotatedVideo,
+    progress: bool,
+) -> None:
+    """Draw the first frames of a video, decoded anew."""
+    starts = detections.row_starts(num_frames)
+    with closing(source.read()) as raw, drawing as video:
+        frames = islice(bridged(raw), num_frames)
+        for index, (frame, _) in enumerate(
+            tqdm(frames, "drawing", num_frames, disable=not progress)
+        ):
+            video.write(frame, detections[starts[index] : starts[index + 1]], str(index))
 
 
 def fingerprint(cfg: CfgNode) -> str:
@@ -213,7 +226,7 @@ def _detect(
             frames = takewhile(lambda _: not stop(), frames)
         head = list(islice(frames, 1))
         for frame, _ in head:
-            report(str(predictor.check_memory(*frame.shape[:2])))
+            report(_memory_plan(predictor, frame, f"frame {first} of {source.name}"))
         predictor.reset(first, start)
         for number, (frame, reason) in enumerate(chain(head, frames), first):
             if number >= start:
@@ -222,3 +235,11 @@ def _detect(
                     bar.write(f"frame {number}: {reason}; the last good frame stands in")
             yield from results(predictor.push(frame))
         yield from results(predictor.flush())
+
+
+def _memory_plan(predictor: VideoPredictor, frame: np.ndarray, name: str) -> str:
+    try:
+        return str(predictor.check_memory(*frame.shape[:2]))
+    except ValueError as error:
+        height, width = frame.shape[:2]
+        raise ValueError(f"{name} ({width}x{height} pixels): {error}") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .capture import frame_time, open_capture, scan_packets
 from .frame_table import FrameTable, Packet, table_of_packets, table_of_times
 
 # Forward distance that is decoded rather than sought.
@@ -82,7 +83,7 @@ class VideoFile:
             )
         self._lands_on_keys = start[4:8] == b"ftyp" or start.startswith(_MATROSKA)
         self._lock = threading.RLock()
-        self._capture = self._open()
+        self._capture = open_capture(self.path)
         self._current = -1  # number of the frame that was decoded last
         self._sought = False  # whether decoding began elsewhere than at the start
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -94,7 +95,7 @@ class VideoFile:
         self._packets: list[Packet] = []
         self._table = table
         if table is None:
-            self._packets = self._scan_packets()
+            self._packets = scan_packets(self.path)
             self.num_packets = len(self._packets)
             self._check_decodable()
             self._table = self._table_of_packets()
@@ -105,7 +106,7 @@ class VideoFile:
         """What is known about the frames; counted by decoding where the packets do not tell."""
         with self._lock:
             if self._table is None:
-                capture = self._open()
+                capture = open_capture(self.path)
                 self._table = self._table_of_times(list(self._walk(capture)))
                 capture.release()
             return self._table
@@ -164,7 +165,7 @@ class VideoFile:
                 yield self._frame_or_bad(number)
             return
         times: list[int | None] = []
-        capture = self._open()
+        capture = open_capture(self.path)
         try:
             for number, time in enumerate(self._walk(capture)):
                 times.append(time)
@@ -182,31 +183,6 @@ class VideoFile:
             return self[number]
         except OSError:
             return _refused(self.codec)
-
-    def _open(self, raw: bool = False) -> cv2.VideoCapture:
-        # One thread: worker processes share the cores, and a forked one cannot end the threads
-        # of a file that its parent opened.
-        options = [cv2.CAP_PROP_N_THREADS, 1, *([cv2.CAP_PROP_FORMAT, -1] if raw else [])]
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG, options)
-        if not capture.isOpened():
-            raise OSError(
-                f"the video {self.path} cannot be opened; is it a complete video file? If it is, "
-                "convert it to a common format such as H.264 in .mp4"
-            )
-        return capture
-
-    def _time(self, capture: cv2.VideoCapture | None = None) -> int:
-        """Time of the frame grabbed last, in microseconds."""
-        return round((capture or self._capture).get(cv2.CAP_PROP_POS_MSEC) * 1000)
-
-    def _scan_packets(self) -> list[Packet]:
-        """Time of each packet, and whether it is a key frame's, in the order of the file."""
-        capture = self._open(raw=True)
-        packets = []
-        while capture.grab():
-            packets.append((self._time(capture), capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) != 0))
-        capture.release()
-        return packets
 
     def _check_decodable(self) -> None:
         if not any(self._capture.grab() for _ in self._packets):
@@ -262,7 +238,7 @@ class VideoFile:
             if capture.grab():
                 for _ in range(refused):
                     yield None
-                yield self._time(capture)
+                yield frame_time(capture)
                 passed += refused + 1
                 refused = 0
             elif passed + refused >= limit:
@@ -272,7 +248,7 @@ class VideoFile:
 
     def _restart(self) -> None:
         self._capture.release()
-        self._capture = self._open()
+        self._capture = open_capture(self.path)
         self._current = -1
         self._sought = False
 
@@ -310,7 +286,7 @@ class VideoFile:
         """Decode the next frame that can be; False at the end, and where all others are refused."""
         for _ in range(len(table.times) - self._current):
             if self._capture.grab():
-                found = table.find(self._time())
+                found = table.find(frame_time(self._capture))
                 if found is not None and found > self._current:
                     self._current = found
                     return True
@@ -342,7 +318,7 @@ class VideoFile:
         # OpenCV turns the number into a time with the mean frame rate, and so do we.
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, int(time / 1e6 * self.fps) + beyond)
         self._sought = True
-        found = table.find(self._time()) if self._capture.grab() else None
+        found = table.find(frame_time(self._capture)) if self._capture.grab() else None
         self._current = -1 if found is None else found
         return found
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.structures.image import check_bgr_image
 
 from .image import WHITE, Color, draw_tag, resize, tag_size
 
 _DARK: Color = (35, 35, 35)
+# Most widths of a box that its label may have.
+ROOM = 1.8
+_SMALLEST_FONT = 9
 
 
 def class_color(label: int) -> Color:
@@ -27,32 +30,89 @@ def class_color(label: int) -> Color:
 
 def draw_detections(
     frame: np.ndarray,
-    boxes: np.ndarray,
-    scores: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
+    detections: Detections,
     class_names: Sequence[str] | None = None,
     *,
-    colors: Sequence[Color] | None = None,
     score_threshold: float = 0.0,
+    show_scores: bool = True,
     gt_boxes: np.ndarray | None = None,
     scale: float = 1.0,
     font_size: int | None = None,
     caption: str = "",
 ) -> np.ndarray:
-    """Draw boxes with class and score on a copy of the frame; the best score lies on top.
+    """Draw boxes with class, track and score, such as `pedestrian #15 0.55`, on a copy of a frame.
+
+    A track keeps its colour through the video; what is on none has the colour of its class. The
+    best score lies on top.
+
+    Args:
+        frame: uint8 BGR [H, W, 3].
+        detections: of this frame alone.
+        class_names: names by class number; the bare number is written where not given.
+        score_threshold: detections with a lower score are not drawn.
+        show_scores: write scores.
+        gt_boxes: as for `draw_boxes`.
+        scale: as for `draw_boxes`.
+        font_size: as for `draw_boxes`.
+        caption: as for `draw_boxes`.
+
+    Returns:
+        uint8 BGR [round(H * scale), round(W * scale), 3].
+
+    Raises:
+        TypeError, ValueError: as of `draw_boxes`, and if a class number has no name.
+    """
+    order = np.argsort(-detections.scores, kind="stable")
+    shown = detections[order[detections.scores[order] >= score_threshold]]
+    limit = np.inf if class_names is None else len(class_names)
+    labels, colors = [], []
+    rows = zip(shown.classes.tolist(), shown.tracks().tolist(), shown.scores.tolist(), strict=True)
+    for class_id, track_id, score in rows:
+        if not 0 <= class_id < limit:
+            known = "" if class_names is None else f" of {len(class_names)} class names"
+            raise ValueError(f"class {class_id} is not the index of a class{known}")
+        name = str(class_id) if class_names is None else class_names[class_id]
+        tracked = track_id != NO_TRACK
+        short = [f"{name} #{track_id}", f"#{track_id}"] if tracked else [name]
+        labels.append([f"{short[0]} {score:.2f}", *short] if show_scores else short)
+        colors.append(class_color(track_id if tracked else class_id))
+    return draw_boxes(
+        frame,
+        shown.boxes,
+        labels,
+        colors,
+        gt_boxes=gt_boxes,
+        scale=scale,
+        font_size=font_size,
+        caption=caption,
+    )
+
+
+def draw_boxes(
+    frame: np.ndarray,
+    boxes: np.ndarray,
+    labels: Sequence[Sequence[str]],
+    colors: Sequence[Color],
+    *,
+    gt_boxes: np.ndarray | None = None,
+    scale: float = 1.0,
+    font_size: int | None = None,
+    caption: str = "",
+) -> np.ndarray:
+    """Draw labelled boxes on a copy of a frame; the first lies on top.
+
+    A label is at most `ROOM` times as wide as its box: where it is longer, it is written smaller,
+    then in its shorter forms; a box too small for any keeps its colour alone.
 
     Args:
         frame: uint8 BGR [H, W, 3].
         boxes: [N, 4] corners (x1, y1, x2, y2) in pixels of the frame.
-        scores: [N]; left out of the labels where not given.
-        labels: [N] class numbers; all 0 where not given.
-        class_names: names by class number; the bare number is written where not given.
-        colors: N colours, BGR; those of the classes where not given.
-        score_threshold: boxes with a lower score are not drawn.
+        labels: for each box the forms of its label, the longest first.
+        colors: N colours, BGR.
         gt_boxes: [M, 4] ground truth, drawn as a thin dashed line, white with dark gaps.
         scale: the picture is that many times larger than the frame; lines and letters are drawn
             after enlarging, so that they stay crisp on small frames.
-        font_size: in pixels of the picture; by default fitted to its size.
+        font_size: of a label that has room, in pixels of the picture; by default fitted to it.
         caption: written into the upper left corner.
 
     Returns:
@@ -60,17 +120,17 @@ def draw_detections(
 
     Raises:
         TypeError: if the frame is not a uint8 array.
-        ValueError: if shapes or lengths disagree, a coordinate is not finite, a class number has
-            no name, or the scale is not positive.
+        ValueError: if shapes or lengths disagree, a coordinate is not finite, or the scale is not
+            positive.
     """
     check_bgr_image(frame)
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"the scale of the picture must be positive, got {scale}")
-    detections = _Detections.checked(boxes, scores, labels, class_names)
-    if colors is None:
-        colors = [class_color(int(label)) for label in detections.labels]
-    elif len(colors) != len(detections.boxes):
-        raise ValueError(f"{len(detections.boxes)} boxes were given with {len(colors)} colours")
+    found = _checked_boxes(boxes, "boxes")
+    if not len(found) == len(labels) == len(colors):
+        raise ValueError(
+            f"{len(found)} boxes were given with {len(labels)} labels and {len(colors)} colours"
+        )
     truth = _checked_boxes(gt_boxes if gt_boxes is not None else [], "gt_boxes")
 
     height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
@@ -80,69 +140,37 @@ def draw_detections(
     font_size = font_size or int(np.clip(short_side / 36, 11, 22))
     thickness = max(2, round(short_side / 240))
 
-    if detections.scores is None:
-        order = np.arange(len(detections.boxes))
-    else:
-        order = np.argsort(detections.scores, kind="stable")
-        order = order[detections.scores[order] >= score_threshold]
-    for index in order:
-        color = colors[int(index)]
-        x1, y1, x2, y2 = _to_pixels(detections.boxes[index] * factor, width, height)
+    places = [_to_pixels(box * factor, width, height) for box in found]
+    for (x1, y1, x2, y2), color in zip(places[::-1], colors[::-1], strict=True):
         # A dark seam keeps the box visible on a background of its own colour.
         cv2.rectangle(picture, (x1, y1), (x2, y2), _DARK, thickness + 2)
         cv2.rectangle(picture, (x1, y1), (x2, y2), color, thickness)
     for box in truth:
         _dashed_rectangle(picture, _to_pixels(box * factor, width, height), max(3, font_size // 3))
 
-    # Tags after all boxes, the best score first, so that it gets the best place.
+    # Tags after all boxes, the first box first, so that it gets the best place.
     taken: list[tuple[int, int, int, int]] = []
     if caption:
         draw_tag(picture, caption, 0, 0, font_size, _DARK)
         taken.append((0, 0, *tag_size(caption, font_size)))
-    for index in order[::-1]:
-        text = detections.text(index, class_names)
-        box_pixels = _to_pixels(detections.boxes[index] * factor, width, height)
-        tag_width, tag_height = tag_size(text, font_size)
-        x, y = _tag_place(box_pixels, tag_width, tag_height, width, height, thickness, taken)
+    for place, forms, color in zip(places, labels, colors, strict=True):
+        text, size = _fitting(forms, ROOM * (place[2] - place[0]), font_size)
+        if not text:
+            continue
+        tag_width, tag_height = tag_size(text, size)
+        x, y = _tag_place(place, tag_width, tag_height, width, height, thickness, taken)
         taken.append((x, y, x + tag_width, y + tag_height))
-        draw_tag(picture, text, x, y, font_size, colors[int(index)])
+        draw_tag(picture, text, x, y, size, color)
     return picture
 
 
-@dataclass(frozen=True)
-class _Detections:
-    boxes: np.ndarray
-    scores: np.ndarray | None
-    labels: np.ndarray
-
-    @classmethod
-    def checked(
-        cls,
-        boxes: np.ndarray,
-        scores: np.ndarray | None,
-        labels: np.ndarray | None,
-        class_names: Sequence[str] | None,
-    ) -> _Detections:
-        boxes = _checked_boxes(boxes, "boxes")
-        if scores is not None:
-            scores = np.asarray(scores, dtype=np.float64).reshape(-1)
-            if len(scores) != len(boxes):
-                raise ValueError(f"{len(boxes)} boxes were given with {len(scores)} scores")
-        numbers = np.zeros(len(boxes), np.int64) if labels is None else np.asarray(labels)
-        numbers = numbers.reshape(-1).astype(np.int64)
-        if len(numbers) != len(boxes):
-            raise ValueError(f"{len(boxes)} boxes were given with {len(numbers)} labels")
-        limit = np.inf if class_names is None else len(class_names)
-        for number in numbers:
-            if not 0 <= number < limit:
-                known = "" if class_names is None else f" of {len(class_names)} class names"
-                raise ValueError(f"label {number} is not the index of a class{known}")
-        return cls(boxes, scores, numbers)
-
-    def text(self, index: int, class_names: Sequence[str] | None) -> str:
-        number = int(self.labels[index])
-        name = str(number) if class_names is None else class_names[number]
-        return name if self.scores is None else f"{name} {self.scores[index]:.2f}"
+def _fitting(forms: Sequence[str], room: float, font_size: int) -> tuple[str, int]:
+    """Return the longest form that fits and its size; "" if none does, however small."""
+    for text in forms:
+        for size in range(font_size, min(_SMALLEST_FONT, font_size) - 1, -1):
+            if tag_size(text, size)[0] <= room:
+                return text, size
+    return "", font_size
 
 
 def _checked_boxes(boxes: np.ndarray | Sequence, name: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from iff_detectron2.structures import Detections
 from iff_detectron2.structures.image import check_bgr_image
 
 from .drawing import draw_detections
@@ -29,9 +30,7 @@ class AlignmentRow:
         flow: displacements from the key frame to the neighbour, [2, h, w], in cells.
         feature: feature map of the neighbour [C, h, w], or its energy [h, w].
         weight: aggregation weight of the neighbour at each cell [h, w], between 0 and 1.
-        boxes: detections of the key frame [N, 4], corners in pixels of the frame.
-        scores: [N].
-        labels: class numbers [N].
+        detections: of the key frame, in pixels of the frame.
         gt_boxes: ground truth of the key frame [M, 4].
         name: written on the key frame, such as its video and number.
         map_extent: height and width that the maps cover, in pixels of the frame; more than the
@@ -45,9 +44,7 @@ class AlignmentRow:
     flow: np.ndarray
     feature: np.ndarray
     weight: np.ndarray | None = None
-    boxes: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    labels: np.ndarray | None = None
+    detections: Detections | None = None
     gt_boxes: np.ndarray | None = None
     name: str = ""
     map_extent: tuple[float, float] | None = None
@@ -154,7 +151,7 @@ def alignment_panel(
     ]
     if any(row.weight is not None for row in rows):
         columns.append(("weight", lambda row: _weight_tile(row, tile_size, font_size)))
-    if any(row.boxes is not None for row in rows):
+    if any(row.detections is not None for row in rows):
         columns.append(
             (
                 "detections",
@@ -292,13 +289,11 @@ def _detection_tile(
     class_names: Sequence[str] | None,
     score_threshold: float,
 ) -> np.ndarray:
-    if row.boxes is None:
+    if row.detections is None:
         return np.full((*_tile_shape(row.key_frame, tile_size), 3), 255, np.uint8)
     return draw_detections(
         row.key_frame,
-        row.boxes,
-        row.scores,
-        row.labels,
+        row.detections,
         class_names,
         score_threshold=score_threshold,
         gt_boxes=row.gt_boxes,

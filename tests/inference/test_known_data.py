@@ -58,7 +58,7 @@ def test_predictions_go_round(dataset, tmp_path):
     """D9: `predict`, then `evaluate` and `postprocess`, without a change of the file."""
     cfg = tiny_cfg(*SIZES, "DATASETS.TEST", ("own_set",))
     model = make_model()
-    plan = VideoRun(tmp_path / "out", ("mot",), draw=False, progress=False)
+    plan = VideoRun(tmp_path / "out", ("mot",), drawing=None, progress=False)
     source = FolderSource(tmp_path / "clip")
     assert predict_video(cfg, VideoPredictor(cfg, model), source, plan, report=lambda _: None)
 

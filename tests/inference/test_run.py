@@ -8,6 +8,7 @@ from toy_models import tiny_cfg
 from video_runs import SIZES, make_frames, make_model, write_frames
 
 from iff_detectron2.engine import VideoPredictor
+from iff_detectron2.inference.output import DrawingStyle, watchable_scale
 from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
 from iff_detectron2.video import sources as frame_sources
 from iff_detectron2.video.sources import FolderSource, open_source
@@ -30,7 +31,9 @@ def clip(tmp_path_factory):
 
 def run(model, source, output, *opts, said=None, stop=lambda: False, **options):
     cfg = tiny_cfg(*SIZES, *opts)
-    options = {"draw": False, "progress": False, **options}
+    draw = options.pop("draw", False)
+    style = DrawingStyle(options.pop("draw_threshold", 0.5)) if draw else None
+    options = {"drawing": style, "progress": False, **options}
     report = (said if said is not None else []).append
     predictor = VideoPredictor(cfg, model)
     done = predict_video(
@@ -131,7 +134,7 @@ def test_post_processing_and_formats(model, clip, tmp_path):
     tracks = (tmp_path / "tracks.txt").read_text().splitlines()
     assert len(tracks) == sum("track_id" in d for d in tracked)
     assert (tmp_path / "tracks.csv").is_file()
-    assert read_video(tmp_path / "annotated.mp4").shape == (14, 48, 72, 3)
+    assert read_video(tmp_path / "annotated.webm").shape == (14, 480, 720, 3)
 
 
 def read_video(path):
@@ -147,11 +150,12 @@ def test_the_annotated_video_shows_the_frames_and_the_boxes(model, tmp_path):
     write_frames(tmp_path / "clip", frames)
     source = FolderSource(tmp_path / "clip")
     run(model, source, tmp_path / "none", draw=True, draw_threshold=1.1)
-    drawn = read_video(tmp_path / "none" / "annotated.mp4")
+    drawn = read_video(tmp_path / "none" / "annotated.webm")
+    assert drawn.shape == (5, 480, 720, 3)
     # Below the caption all is the frame, in its order.
     assert [round(frame[40:].mean() / 20) for frame in drawn] == [2, 3, 4, 5, 6]
     run(model, source, tmp_path / "all", draw=True, draw_threshold=0.0)
-    boxes = read_video(tmp_path / "all" / "annotated.mp4")
+    boxes = read_video(tmp_path / "all" / "annotated.webm")
     assert np.abs(boxes[:, 40:].astype(int) - drawn[:, 40:]).max() > 60
 
 
@@ -160,10 +164,10 @@ def test_a_change_of_size_is_fitted_into_the_annotated_video(model, tmp_path):
     write_frames(tmp_path / "clip", frames)
     opts = ("TEST.VIDEO.ON_SIZE_CHANGE", "reset")
     run(model, FolderSource(tmp_path / "clip"), tmp_path, *opts, draw=True, draw_threshold=1.1)
-    drawn = read_video(tmp_path / "annotated.mp4")
-    assert drawn.shape == (6, 48, 72, 3)
-    assert drawn[5, :, 34:].max() < 30  # 72x48 shrinks to 48x32, black beside it
-    assert drawn[5, :, :32].mean() > 60
+    drawn = read_video(tmp_path / "annotated.webm")
+    assert drawn.shape == (6, 480, 720, 3)
+    assert drawn[5, :, 340:].max() < 30  # 48x72 is enlarged to 320x480, black beside it
+    assert drawn[5, :, :320].mean() > 60
 
 
 class FakeCamera:
@@ -195,7 +199,7 @@ def test_a_camera_is_ended_by_the_user_and_loses_nothing(model, tmp_path, monkey
     write_frames(tmp_path / "clip", make_frames(count))
     _, expected = run(model, FolderSource(tmp_path / "clip"), tmp_path / "expected")
     assert [d["score"] for d in found] == [d["score"] for d in expected]
-    assert len(read_video(tmp_path / "out" / "annotated.mp4")) == count
+    assert len(read_video(tmp_path / "out" / "annotated.webm")) == count
     with pytest.raises(ValueError, match="a camera cannot go on"):
         run(model, camera, tmp_path / "out")
 
@@ -210,3 +214,59 @@ def test_the_plan_is_told(model, clip, tmp_path):
     said = []
     run(model, FolderSource(clip), tmp_path, said=said)
     assert any("expected peak" in sentence and "5 frames" in sentence for sentence in said)
+
+
+def test_small_frames_are_enlarged_by_whole_numbers():
+    sizes = [(48, 72), (224, 224), (240, 320), (360, 480), (1080, 1920)]
+    assert [watchable_scale(*size) for size in sizes] == [10, 3, 2, 1, 1]
+
+
+class CountingSource(FolderSource):
+    """Counts the frames that are decoded."""
+
+    decoded = 0
+
+    def read(self, start=0):
+        for frame in super().read(start):
+            self.decoded += 1
+            yield frame
+
+
+@pytest.mark.parametrize(("postprocess", "times"), [("", 1), ("seq_nms_plus", 2)])
+def test_a_frame_is_decoded_once_unless_it_must_be_drawn_later(model, tmp_path, postprocess, times):
+    write_frames(tmp_path / "clip", make_frames(6))
+    source = CountingSource(tmp_path / "clip")
+    run(model, source, tmp_path / "out", "TEST.VIDEO.POSTPROCESS", postprocess, draw=True)
+    assert source.decoded == 6 * times
+    assert len(read_video(tmp_path / "out" / "annotated.webm")) == 6
+
+
+def test_a_video_that_goes_on_is_drawn_from_its_start(model, tmp_path):
+    write_frames(tmp_path / "clip", make_frames(6))
+    source = FolderSource(tmp_path / "clip")
+    run(model, source, tmp_path / "whole", draw=True)
+    run(model, source, tmp_path / "parts", draw=True, stop=after(3))
+    assert len(read_video(tmp_path / "parts" / "annotated.webm")) == 3
+    run(model, source, tmp_path / "parts", draw=True)
+    parts, whole = (read_video(tmp_path / k / "annotated.webm") for k in ("parts", "whole"))
+    np.testing.assert_array_equal(parts, whole)
+
+
+def test_a_video_that_cannot_be_written_ends_before_the_first_frame(model, clip, tmp_path):
+    """MPEG-4 in a folder that is a file's name, a codec that is not there: known at once."""
+    cfg = tiny_cfg(*SIZES)
+    predictor = VideoPredictor(cfg, model)
+    plan = VideoRun(tmp_path / "out", drawing=DrawingStyle(codec="h264"), progress=False)
+    if cv2.VideoWriter(
+        str(tmp_path / "x.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"avc1"), 25.0, (64, 64)
+    ).isOpened():
+        pytest.skip("this OpenCV has an encoder of H.264, so that the codec can be written")
+    with pytest.raises(OSError, match=r"annotated\.mp4: OpenCV cannot open a \.mp4 file"):
+        predict_video(cfg, predictor, FolderSource(clip), plan, report=lambda _: None)
+    assert len((tmp_path / "out" / JOURNAL).read_text().splitlines()) == 1
+
+
+def test_frames_of_an_impossible_shape_are_named(model, tmp_path):
+    write_frames(tmp_path / "clip", [np.zeros((1, 2000, 3), np.uint8)] * 2)
+    with pytest.raises(ValueError, match=r"frame 0 of clip \(2000x1 pixels\): "):
+        run(model, FolderSource(tmp_path / "clip"), tmp_path / "out")

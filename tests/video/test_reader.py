@@ -17,6 +17,7 @@ from coded_video import (
     write_coded_video,
 )
 
+from iff_detectron2.video import reader
 from iff_detectron2.video.reader import BadFrame, VideoFile
 
 NUM_FRAMES = 60
@@ -80,7 +81,7 @@ def test_seeking_is_used(video, name: str, monkeypatch) -> None:
 
 def test_a_known_table_spares_the_scan(video, monkeypatch) -> None:
     table = VideoFile(video("d.mkv")).table
-    monkeypatch.setattr(VideoFile, "_scan_packets", None)  # would fail if it was called
+    monkeypatch.setattr(reader, "scan_packets", None)  # would fail if it was called
     file = VideoFile(video("d.mkv"), table)
     assert len(file) == NUM_FRAMES
     assert [shown_number(file[number]) for number in (44, 7, 0)] == [44, 7, 0]
@@ -256,14 +257,14 @@ def test_packets_without_frames_are_no_frames(video, monkeypatch) -> None:
 
     One near an end has the file counted by decoding.
     """
-    scan = VideoFile._scan_packets
+    scan = reader.scan_packets
     for at, length, bad in [(40, NUM_FRAMES + 1, [40]), (5, NUM_FRAMES, []), (60, NUM_FRAMES, [])]:
 
-        def with_a_ghost(self, at=at):
-            packets = scan(self)
+        def with_a_ghost(path, at=at):
+            packets = scan(path)
             return [*packets[:at], (packets[at - 1][0] + 1, False), *packets[at:]]
 
-        monkeypatch.setattr(VideoFile, "_scan_packets", with_a_ghost)
+        monkeypatch.setattr(reader, "scan_packets", with_a_ghost)
         file = VideoFile(video("a.mp4"))
         assert len(file) == length
         frames = list(file.frames())

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from iff_detectron2.video.writer import VideoWriter
+from iff_detectron2.video.writer import VideoWriter, writable_rate
 
 
 def smooth_frame(index: int, height: int, width: int) -> np.ndarray:
@@ -29,7 +29,10 @@ def read(path) -> tuple[list[np.ndarray], float]:
         frames.append(frame)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("v.mp4", "mp4v"), ("v.avi", "MJPG")])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("v.mp4", "mpeg4"), ("v.avi", ""), ("v.avi", "MJPG"), ("v.webm", ""), ("v.mp4", "")],
+)
 def test_round_trip(tmp_path, name, codec):
     written = [smooth_frame(i, 96, 128) for i in range(9)]
     with VideoWriter(tmp_path / "new_folder" / name, fps=12.5, codec=codec) as video:
@@ -40,7 +43,7 @@ def test_round_trip(tmp_path, name, codec):
     assert len(frames) == len(written)
     for frame, original in zip(frames, written, strict=True):
         assert frame.shape == original.shape
-        assert np.abs(frame.astype(int) - original).mean() < 4
+        assert np.abs(frame.astype(int) - original).mean() < 8
     assert [path.name for path in (tmp_path / "new_folder").iterdir()] == [name]
 
 
@@ -111,6 +114,42 @@ def test_lost_frames_are_noticed(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+# What phones, screen recorders and broadcasts say.
+RATES = [211.222, 66.667, 90000, 23.976, 29.97, 59.94, 0.5, 1000, 600, 240.01, 14.985, 119.88]
+RATES += [1 / 3, 65.535, 655.35, 1e-4, 12.5]
+
+
+@pytest.mark.parametrize("name", ["v.webm", "v.mp4", "v.avi"])
+def test_every_rate_is_written(tmp_path, name):
+    """MPEG-4 takes no more than 65535 parts of a second, and others say nothing of it."""
+    for fps in RATES:
+        codec = "mpeg4" if name == "v.mp4" else ""
+        with VideoWriter(tmp_path / name, fps, codec) as video:
+            video.write(smooth_frame(0, 32, 32))
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_rates_are_rounded_as_little_as_can_be():
+    assert [writable_rate(fps) for fps in (23.976, 211.222, 66.667, 90000, 1e-4)] == [
+        *(23.976, 211.22, 66.67, 600, 0.3)
+    ]
+
+
+def test_opencv_says_nothing_of_a_file_that_it_writes(tmp_path, capfd):
+    with VideoWriter(tmp_path / "v.webm", fps=5) as video:
+        video.write(smooth_frame(0, 32, 32))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_trial_leaves_nothing(tmp_path):
+    (tmp_path / "v.webm").write_bytes(b"older")
+    VideoWriter(tmp_path / "v.webm", fps=5).try_out()
+    assert [path.name for path in tmp_path.iterdir()] == ["v.webm"]
+    assert (tmp_path / "v.webm").read_bytes() == b"older"
+    with pytest.raises(OSError, match=r"v\.mp4: OpenCV cannot open a \.mp4 file with codec 'QQQQ'"):
+        VideoWriter(tmp_path / "v.mp4", fps=5, codec="QQQQ").try_out()
+
+
 def test_unknown_codec_is_a_clear_error(tmp_path):
     with (
         pytest.raises(OSError, match=r"cannot open a \.mp4 file with codec 'QQQQ'"),
@@ -125,8 +164,9 @@ def test_unknown_codec_is_a_clear_error(tmp_path):
     [
         ({"path": "v.mp4", "fps": 0}, "frames per second must be positive, got 0"),
         ({"path": "v.mp4", "fps": float("nan")}, "frames per second must be positive, got nan"),
-        ({"path": "v", "fps": 5}, "give the video file an extension"),
-        ({"path": "v.mp4", "fps": 5, "codec": "h264x"}, "four letters, got 'h264x'"),
+        ({"path": "v", "fps": 5}, "no way to write a codec into a file without suffix"),
+        ({"path": "v.mp4", "fps": 5, "codec": "h264x"}, "no way to write codec 'h264x' into .mp4"),
+        ({"path": "v.webm", "fps": 5, "codec": "mpeg4"}, "choose one of vp8 in .webm or .mkv, vp9"),
     ],
 )
 def test_wrong_settings_are_named(kwargs, sentence):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from iff_detectron2.structures import Detections
 from iff_detectron2.visualization.flow_colors import flow_to_color
 from iff_detectron2.visualization.panel import AlignmentRow, alignment_panel, feature_energy
 
@@ -20,9 +21,7 @@ def make_row(height=80, width=112, cells=(5, 7), **changes) -> AlignmentRow:
         flow=RNG.normal(size=(2, *cells)),
         feature=RNG.normal(size=(16, *cells)),
         weight=RNG.uniform(size=cells),
-        boxes=np.array([[10.0, 30, 50, 70]]),
-        scores=np.array([0.9]),
-        labels=np.array([1]),
+        detections=Detections([0], [[10.0, 30, 50, 70]], [0.9], [1]),
     )
     return replace(row, **changes)
 
@@ -59,7 +58,7 @@ def test_one_row_of_tiles_for_each_ref():
 
 
 def test_columns_without_content_are_left_out():
-    bare = replace(constant_flow_row(1.0), weight=None, boxes=None, scores=None, labels=None)
+    bare = replace(constant_flow_row(1.0), weight=None, detections=None)
     panel = alignment_panel([bare], tile_size=112)
     assert len(columns_of(panel, panel.shape[0] - 45)) == 4
     mixed = alignment_panel([bare, constant_flow_row(1.0)], ("a", "b"), tile_size=112)
@@ -68,7 +67,7 @@ def test_columns_without_content_are_left_out():
 
 def test_frames_stand_in_their_columns_unchanged():
     # Random pixels: the tile at its own size must be found again pixel for pixel.
-    row = make_row(name="", boxes=None, weight=None, scores=None, labels=None)
+    row = make_row(name="", weight=None, detections=None)
     panel = alignment_panel([row], tile_size=112)
     y, x = np.argwhere(
         (panel[:-79, :-111] == row.key_frame[0, 0]).all(axis=2)
@@ -166,5 +165,5 @@ def test_wrong_panels_are_refused():
         alignment_panel([])
     with pytest.raises(ValueError, match="tile_size must be at least 64"):
         alignment_panel([make_row()], tile_size=10)
-    with pytest.raises(ValueError, match="label 1 is not the index of a class of 1 class names"):
+    with pytest.raises(ValueError, match="class 1 is not the index of a class of 1 class names"):
         alignment_panel([make_row()], ("a",))

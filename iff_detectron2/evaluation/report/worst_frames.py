@@ -11,7 +11,7 @@ import numpy as np
 
 from iff_detectron2.data import read_frame
 from iff_detectron2.evaluation.error_breakdown import CORRECT, KINDS, ErrorBreakdown
-from iff_detectron2.visualization.drawing import draw_detections
+from iff_detectron2.visualization.drawing import draw_boxes
 from iff_detectron2.visualization.image import Color
 
 PICTURE_WIDTH = 460
@@ -93,26 +93,25 @@ def draw_frame(errors: ErrorBreakdown, frame: dict[str, Any], row: int) -> Frame
         return FramePicture(None, summary, f"the frame cannot be read: {error}")
 
     boxes: list[np.ndarray] = []
-    texts: list[str] = []
+    texts: list[list[str]] = []
     colors: list[Color] = []
     # Names from a dataset may hold line breaks, which a line of text must not.
     names = [" ".join(name.split()) for name in truth.class_names]
     for chosen, kind in zip(errors.chosen[here], errors.kinds[here], strict=True):
         text = f"{names[detections.classes[chosen]]} {detections.scores[chosen]:.2f}"
         boxes.append(detections.boxes[chosen])
-        texts.append(text if kind == CORRECT else f"{text} {KINDS[kind]}")
+        texts.append([text] if kind == CORRECT else [f"{text} {KINDS[kind]}", KINDS[kind]])
         colors.append(GREEN if kind == CORRECT else RED)
     for box in missed:
         boxes.append(truth.boxes[box])
-        texts.append(f"{names[truth.classes[box]]} missed")
+        texts.append([f"{names[truth.classes[box]]} missed", "missed"])
         colors.append(MISSED)
     shown = slice(0, MOST_BOXES)
-    picture = draw_detections(
+    picture = draw_boxes(
         np.ascontiguousarray(image),
         np.array(boxes[shown]).reshape(-1, 4),
-        labels=np.arange(len(boxes[shown])),
-        class_names=texts,
-        colors=colors[shown],
+        texts[shown],
+        colors[shown],
         gt_boxes=truth.boxes[boxes_here],
         scale=PICTURE_WIDTH / image.shape[1],
         font_size=12,
