@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from .config import add_import_argument
@@ -111,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_report(dataset, detections, result, folder: Path, args: argparse.Namespace) -> Path:
     """Write the report of one run, or of two side by side."""
-    from iff_detectron2.evaluation.report import score_run, write_report
+    from iff_detectron2.evaluation.report import provenance, score_run, write_report
 
     paths = [path for path in (args.predictions, args.against) if path is not None]
     names = args.names or [str(path) for path in paths]
@@ -128,7 +130,8 @@ def _write_report(dataset, detections, result, folder: Path, args: argparse.Name
                 progress=True,
             )
         )
-    return write_report(folder, dataset, runs, progress=True)
+    made = provenance(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), paths)
+    return write_report(folder, dataset, runs, made=made, progress=True)
 
 
 def _load(dataset, path: Path, args: argparse.Namespace):

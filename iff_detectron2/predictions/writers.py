@@ -20,6 +20,7 @@ CSV_COLUMNS = (
     *("video_id", "frame_index", "frame_number", "track_id", "category_id", "category", "score"),
     *("x1", "y1", "x2", "y2"),
 )
+ROWS_AT_ONCE = 1 << 16
 ClassNames = Sequence[str] | Mapping[int, str]
 
 
@@ -85,14 +86,10 @@ def write_predictions_text(
         frames: dataset dicts, one per frame row; `image_id` is the frame id.
         progress: show a progress bar.
     """
-    with (
-        open_atomically(path) as stream,
-        tqdm(total=len(detections), desc="Saving text", disable=not progress) as bar,
-    ):
-        for row, box, score, class_id, _ in _rows(detections):
+    with open_atomically(path) as stream:
+        for row, box, score, class_id, _ in _rows(detections, "Saving text" if progress else ""):
             corners = " ".join(f"{value:.2f}" for value in box)
             stream.write(f"{frames[row]['image_id']} {class_id + 1} {score:.4f} {corners}\n")
-            bar.update()
 
 
 def write_predictions_csv(
@@ -157,11 +154,14 @@ def write_predictions_mot(
             stream.write(f"{number},{track_id},{box},{score:.4f},-1,-1,-1\n")
 
 
-def _rows(detections: Detections) -> Iterator[tuple[int, list[float], float, int, int]]:
+def _rows(
+    detections: Detections, shown_as: str = ""
+) -> Iterator[tuple[int, list[float], float, int, int]]:
     """Yield frame row, box, score, class and track id of each detection, as Python's numbers."""
-    step = 1 << 16  # lists of millions of rows would take more memory than the table
-    for start in range(0, len(detections), step):
-        part = detections[start : start + step]
+    # Lists of millions of rows would take more memory than the table.
+    starts = range(0, len(detections), ROWS_AT_ONCE)
+    for start in tqdm(starts, desc=shown_as, disable=not shown_as):
+        part = detections[start : start + ROWS_AT_ONCE]
         columns = (part.frames, part.boxes, part.scores, part.classes, part.tracks())
         yield from zip(*(column.tolist() for column in columns), strict=True)
 

@@ -68,7 +68,7 @@ def test_report_of_two_runs(run, tmp_path, capsys):
     assert run("--report", "--against", other, "--names", "one", "two") == 0
     assert "other.json: 5 of 11 frames" in capsys.readouterr().out
     page = (tmp_path / "predictions-fgfa" / "report.html").read_text(encoding="utf-8")
-    assert "<th>one</th><th>two</th>" in page
+    assert "<th>A: one</th><th>B: two</th>" in page
     assert (tmp_path / "predictions-fgfa" / "figures" / "error_bars.png").is_file()
 
 

@@ -145,7 +145,8 @@ def test_without_postprocess_nothing_changes(dataset, tmp_path):
     )
     run(VideoTrainer.build_evaluator(cfg, "walking_dogs"), dataset)
     names = {path.name for path in (tmp_path / "inference" / "walking_dogs").iterdir()}
-    assert names == {"predictions.json", "predictions.txt", "results.json", "results.txt"}
+    boxes = {"predictions.json", "predictions.txt"}
+    assert names == {*boxes, "results.json", "results.txt", "operating_point.json"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ def test_saved_files(register, tmp_path):
     dicts = make_dicts()
     evaluator = VIDEvaluator(register(dicts), output_dir=tmp_path / "run")
     metrics = run(evaluator, dicts, noisy)["bbox"]
-    names = ["predictions.json", "predictions.txt", "results.json", "results.txt"]
+    saved = ["predictions.json", "predictions.txt", "results.json", "results.txt"]
+    names = ["operating_point.json", *saved]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
     saved = json.loads((tmp_path / "run" / "predictions.json").read_text())

@@ -15,19 +15,22 @@ from iff_detectron2.visualization.plots import save_figure
 
 from . import figures
 from .page import Page, WorstFrame
+from .provenance import provenance
 from .runs import Run, score_run
 from .worst_frames import draw_frame, worst_frames
 
-__all__ = ["Run", "score_run", "write_report"]
+__all__ = ["Run", "provenance", "score_run", "write_report"]
 
 CSS_PIXELS_PER_INCH = 96
 FIGURES = (
     figures.motion_bars,
     figures.class_bars,
+    figures.f1_curves,
     figures.range_curves,
     figures.class_curves,
     figures.error_bars,
     figures.class_errors,
+    figures.confusion,
     figures.score_histograms,
 )
 
@@ -38,6 +41,7 @@ def write_report(
     runs: Sequence[Run],
     *,
     num_worst: int = 12,
+    made: Sequence[tuple[str, str]] = (),
     progress: bool = False,
 ) -> Path:
     """Write `report.html`, and its plots into `figures/` beside it.
@@ -47,6 +51,7 @@ def write_report(
         dataset: what was evaluated.
         runs: one run, or two side by side, of `score_run`.
         num_worst: frames of the first run with the most errors that are shown.
+        made: how the page was made, for its foot; see `provenance`.
         progress: show a progress bar.
 
     Returns:
@@ -66,7 +71,7 @@ def write_report(
                 "ranges; score both in the same way"
             )
     folder = Path(folder)
-    page = Page(dataset.name, runs)
+    page = Page(dataset.name, runs, made=made)
     for draw in tqdm(FIGURES, desc="Drawing", disable=not progress):
         figure: Figure | None = draw(runs)
         if figure is not None:

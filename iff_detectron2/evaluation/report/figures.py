@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from iff_detectron2.evaluation.average_precision import RECALL_POINTS
 from iff_detectron2.evaluation.error_breakdown import KINDS
+from iff_detectron2.evaluation.operating_point import SCORE_POINTS
 from iff_detectron2.visualization.plots import COLORS, MOTION_METRICS, metric_bars_figure, tidy
 
 from .runs import Run
@@ -26,6 +27,7 @@ KIND_COLORS = dict(
     )
 )
 MOST_CLASSES = 60  # more are not drawn one by one
+MOST_CONFUSED = 40  # more make no readable matrix
 SCORE_BINS = 40
 
 
@@ -106,6 +108,54 @@ def class_bars(runs: Sequence[Run]) -> Figure:
     axes.set_ylim(-0.6, max(len(classes), 1) - 0.4)
     tidy(axes, grid_axis="x")
     _label_runs(figure, runs)
+    return figure
+
+
+def f1_curves(runs: Sequence[Run]) -> Figure:
+    """F1 over the score, one panel a run: all classes together with the best point, and each."""
+    figure, panels = _panels(
+        len(runs), columns=len(runs), size=(_panel_width(runs), 3.2), sharey=True
+    )
+    for run, axes in zip(runs, panels, strict=True):
+        points = run.result.points
+        for class_id in shown_classes([run]):
+            axes.plot(SCORE_POINTS, 100 * points.f1[class_id + 1], color="#b5b5b5", linewidth=0.8)
+        axes.plot(SCORE_POINTS, 100 * points.f1[0], color=RUN_COLORS[0], label="all classes")
+        best = points.overall
+        if not math.isnan(best.score):
+            label = f"best: {100 * best.f1:.1f} at score {best.score:.2f}"
+            axes.plot(best.score, 100 * best.f1, "o", color=COLORS[3], label=label)
+        axes.set(xlabel="score", xlim=(0, 1), ylim=(0, 103), title=plain(run.name))
+        axes.legend(fontsize="small", loc="lower left")
+        tidy(axes)
+    panels[0].set_ylabel("F1 (%)")
+    return figure
+
+
+def confusion(runs: Sequence[Run]) -> Figure | None:
+    """Return what labelled boxes are detected as, one panel a run; None for a single class."""
+    classes = shown_classes(runs)
+    if not 2 <= len(classes) <= MOST_CONFUSED:
+        return None
+    names = [plain(runs[0].result.class_names[c], 20) for c in classes]
+    side = 1.6 + 0.32 * len(classes)
+    figure, panels = _panels(len(runs), columns=len(runs), size=(side + 1, side))
+    for run, axes in zip(runs, panels, strict=True):
+        rows = [*classes, len(run.result.class_names)]
+        counts = run.confusion[np.ix_(rows, rows)]
+        totals = run.confusion[rows].sum(axis=1, keepdims=True)
+        shares = 100 * counts[:-1] / np.maximum(totals[:-1], 1)
+        axes.imshow(np.vstack([shares, np.full(len(rows), np.nan)]), cmap="Blues", vmin=0, vmax=100)
+        for row, column in np.ndindex(len(rows), len(rows)):
+            last = row == len(rows) - 1
+            text = f"{counts[row, column]:,}" if last else f"{shares[row, column]:.0f}"
+            if counts[row, column]:
+                color = "white" if not last and shares[row, column] > 60 else "#222222"
+                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+        ticks = np.arange(len(rows))
+        axes.set_xticks(ticks, [*names, "missed"], rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(ticks, [*names, "no label"], fontsize=8)
+        axes.set(xlabel="detected as", ylabel="label", title=plain(run.name))
     return figure
 
 

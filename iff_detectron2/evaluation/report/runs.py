@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from iff_detectron2.evaluation.confusion import confusion_matrix
 from iff_detectron2.evaluation.error_breakdown import ErrorBreakdown, break_down_errors
 from iff_detectron2.evaluation.evaluation_dataset import EvaluationDataset
 from iff_detectron2.evaluation.protocols import EvaluationResult, evaluate_arrays
@@ -18,11 +21,13 @@ class Run:
         name: what it is called in the report.
         result: by the protocol of choice.
         errors: kinds of errors, by the devkit's rule whatever the protocol.
+        confusion: shape [K + 1, K + 1], of `confusion_matrix` at the operating point.
     """
 
     name: str
     result: EvaluationResult
     errors: ErrorBreakdown
+    confusion: np.ndarray
 
 
 def score_run(
@@ -44,4 +49,7 @@ def score_run(
         result = evaluate_arrays(
             ground_truth, detections, protocol, area_ranges=area_ranges, progress=progress
         )
-    return Run(name, result, break_down_errors(ground_truth, detections, progress))
+    errors = break_down_errors(ground_truth, detections, progress)
+    score = result.points.overall.score
+    confusion = confusion_matrix(ground_truth, detections, 0.0 if np.isnan(score) else score)
+    return Run(name, result, errors, confusion)

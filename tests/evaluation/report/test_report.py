@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
@@ -13,7 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from vid_cases import make_dicts, noisy, nothing, perfect
 
 from iff_detectron2.evaluation import EvaluationDataset, load_detections
-from iff_detectron2.evaluation.report import score_run, write_report
+from iff_detectron2.evaluation.report import provenance, score_run, write_report
 from iff_detectron2.evaluation.report.worst_frames import draw_frame, worst_frames
 
 NASTY = ["<script>alert('cat')</script>", '"><img src=//x.org/dog onerror=$a$>']
@@ -79,7 +80,8 @@ def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
         score_run(run, dataset, detections, area_ranges=True)
         for run, detections in (("<u>first</u>", bad), ("_second", good))
     ]
-    path = write_report(tmp_path / "report", dataset, runs, num_worst=3)
+    made = [("Command", "evaluate <x>")]
+    path = write_report(tmp_path / "report", dataset, runs, num_worst=3, made=made)
     assert path == tmp_path / "report" / "report.html"
     page = Reader(path.read_text(encoding="utf-8"))
 
@@ -97,16 +99,26 @@ def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
     assert "Protocol: FGFA" in text
     first, second = (run.result.metrics() for run in runs)
     assert f"{first['mAP50']:.2f} {second['mAP50']:.2f}" in re.sub(r"\s+", " ", text)
-    assert f"{second['mAP50'] - first['mAP50']:+.2f}" in text
+    # E4: what the difference is of, and which way is better, is told and coloured.
+    assert text.count("B - A") == 3  # the sentence, and the tables of metrics and of tracks
+    assert "A: <u>first</u>" in text
+    assert "B: _second" in text
+    source = path.read_text(encoding="utf-8")
+    better = re.search(r'class="better">([+-][0-9.]+)<', source)[1]
+    assert better == f"{second['mAP50'] - first['mAP50']:+.2f}"
+    # Less delay and jitter is better too: no difference of a perfect run is worse.
+    assert 'class="worse"' not in source
+    assert source.count('class="better">-') >= 2
+    assert "evaluate <x>" in text
     for kind, count in runs[0].errors.counts().items():
         assert re.search(rf"{kind}\s+{count}\b", text), kind
 
     images = list(page.images())
-    assert [kind for kind, _ in images] == ["png"] * 7 + ["jpeg"] * 6
+    assert [kind for kind, _ in images] == ["png"] * 9 + ["jpeg"] * 6
     for _, image in images:
         assert image.std() > 3  # something is drawn
     figures = sorted(path.name for path in (tmp_path / "report" / "figures").iterdir())
-    assert len(figures) == 7
+    assert len(figures) == 9
     assert "class_curves.png" in figures
 
 
@@ -168,3 +180,34 @@ def test_frame_without_a_file(clean_catalogs, dicts):
     picture = draw_frame(errors, {"image_id": 1}, 0)
     assert picture.picture is None
     assert picture.problem == "the dataset has no file_name for this frame"
+
+
+def test_the_foot_says_how_it_was_made(tmp_path):
+    folder = tmp_path / "run" / "inference" / "set"
+    folder.mkdir(parents=True)
+    (folder / "predictions.json").write_text("[]")
+    (tmp_path / "run" / "config.yaml").write_text("VERSION: 2\n")
+    (tmp_path / "run" / "last_checkpoint").write_text("model_final.pth")
+    (tmp_path / "run" / "model_final.pth").write_bytes(b"weights")
+    made = dict(provenance("iff-detectron2 evaluate", [folder / "predictions.json"]))
+    assert made["Command"] == "iff-detectron2 evaluate"
+    assert hashlib.sha256(b"weights").hexdigest()[:12] in made["Weights"]
+    assert hashlib.sha256(b"VERSION: 2\n").hexdigest()[:12] in made["Config"]
+    assert hashlib.sha256(b"[]").hexdigest()[:12] in made["Boxes"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made["Made"])
+    (tmp_path / "run" / "last_checkpoint").unlink()
+    (tmp_path / "run" / "config.yaml").unlink()
+    two = dict(provenance("x", [folder / "predictions.json"] * 2))
+    assert {"Boxes A", "Boxes B"} <= two.keys()
+    assert not {"Config", "Weights"} & two.keys()
+
+
+def test_the_page_fits_a_phone_and_the_dark(clean_catalogs, tmp_path):
+    """No table is wider than its box, no column of pictures than the page."""
+    dataset, detections = load(make_dicts(), noisy, ["cat", "dog"], "phone")
+    path = write_report(tmp_path, dataset, [score_run("run", dataset, detections)])
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<table>") == text.count('<div class="wide"><table>') > 3
+    assert ".wide { overflow-x: auto; }" in text
+    assert "minmax(min(300px, 100%), 1fr)" in text
+    assert "@media (prefers-color-scheme: dark)" in text
