@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .mat_file import read_cells
+
 
 def read_fgfa_motion_iou(path: str | Path, boxes_per_frame: Sequence[int]) -> np.ndarray:
     """Read the motion IoUs that FGFA ships for ImageNet VID val (a .mat file).
@@ -20,30 +22,18 @@ def read_fgfa_motion_iou(path: str | Path, boxes_per_frame: Sequence[int]) -> np
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ImportError: if scipy, which reads the format, is missing.
-        ValueError: if the file does not belong to these frames.
+        ValueError: if the file is damaged, or does not belong to these frames.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"Motion IoU file {path} does not exist")
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ImportError(
-            f"Reading {path} needs scipy: run `pip install scipy`, or leave the file out to "
-            "compute motion IoU from track ids"
-        ) from error
-    content = loadmat(str(path))
-    if "motion_iou" not in content:
-        raise ValueError(f"{path} has no variable `motion_iou`; it is not FGFA's file")
-    cells = content["motion_iou"].reshape(-1)
-    if len(cells) != len(boxes_per_frame):
+    # A frame without boxes holds an array without elements.
+    values = read_cells(path, "motion_iou")
+    if len(values) != len(boxes_per_frame):
         raise ValueError(
-            f"{path} has {len(cells)} frames, the dataset has {len(boxes_per_frame)}; the file "
+            f"{path} has {len(values)} frames, the dataset has {len(boxes_per_frame)}; the file "
             "must belong to the frames that are evaluated"
         )
-    # A frame without boxes holds an array without elements; whole numbers come as integers.
-    values = [np.asarray(cell, dtype=np.float64).reshape(-1) for cell in cells]
     for row, (value, count) in enumerate(zip(values, boxes_per_frame, strict=True)):
         if len(value) != count:
             raise ValueError(
