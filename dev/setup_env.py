@@ -93,6 +93,13 @@ def main() -> None:
         install_published_wheel(python)
     if not can_import(python, "detectron2.config"):
         sys.exit("detectron2 was installed but cannot be imported; see the messages above")
+    if not can_import(python, "torch, detectron2._C"):
+        step(
+            "note: the compiled part of this detectron2 does not load here (that of the published "
+            "wheel is for CPython 3.10 on Linux). All of iff_detectron2 works; rotated boxes and "
+            "Detectron2's own deformable layers are missing. A detectron2 that is built from its "
+            "repository has them: make setup DETECTRON2=<path of a checkout>"
+        )
     step("done")
 
 

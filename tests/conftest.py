@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,39 @@ def clean_catalogs() -> Iterator[None]:
     for catalog, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
         for name in set(catalog.keys()) - names:
             catalog.remove(name)
+
+
+@pytest.fixture
+def fresh_builtins(clean_catalogs) -> Iterator[None]:
+    """Let the test read the datasets that have names from the start, unread before and after."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    from iff_detectron2.data.datasets.builtin import register_builtin_datasets
+
+    known = ("imagenet_vid", "imagenet_det", "moving_shapes")
+    names = [name for name in DatasetCatalog if name.startswith(known)]
+
+    def register_anew() -> None:
+        for name in names:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        register_builtin_datasets()
+
+    register_anew()
+    yield
+    register_anew()
+
+
+@pytest.fixture
+def zoo_server(tmp_path_factory, monkeypatch) -> Any:
+    """Stand in for the download of the zoo's weights: a `zoo_server.ZooServer`."""
+    from iopath.common import file_io
+    from zoo_server import ZooServer
+
+    server = ZooServer()
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(file_io, "download", server.download)
+    return server
 
 
 class TinyVID:
@@ -95,7 +129,7 @@ class TinyVID:
         """RGB frame: red tells the frame, green the column, blue the video."""
         width, height = size
         image = np.empty((height, width, 3), np.uint8)
-        image[..., 0] = 20 + 8 * frame
+        image[..., 0] = (20 + 8 * frame) % 256
         image[..., 1] = 2 * np.arange(width)
         image[..., 2] = 40 + 30 * video
         return image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -74,9 +75,19 @@ def zoo_weights(path: Path) -> str | None:
     """Return the address of the zoo's weights of a config, None if there are none."""
     if not is_of_zoo(path):
         return None
-    from detectron2.model_zoo.model_zoo import _ModelZooUrls
-
-    return _ModelZooUrls.query(path.resolve().relative_to(zoo_folder().resolve()).as_posix())
+    # Importing that module needs setuptools, which newer environments are without; so it is read.
+    tree = ast.parse((zoo_folder().parent / "model_zoo.py").read_text(encoding="utf-8"))
+    assigned = {
+        target.id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    prefix = ast.literal_eval(assigned["S3_PREFIX"])
+    suffixes = ast.literal_eval(assigned["CONFIG_PATH_TO_URL_SUFFIX"])
+    name = path.resolve().relative_to(zoo_folder().resolve()).with_suffix("").as_posix()
+    return f"{prefix}{name}/{suffixes[name]}" if name in suffixes else None
 
 
 def config_chain(path: Path, above: tuple[Path, ...] = ()) -> Iterator[dict[str, Any]]:

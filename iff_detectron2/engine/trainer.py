@@ -16,7 +16,6 @@ from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTraine
 from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
-from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from torch import nn
 from torch.optim import Optimizer
@@ -24,12 +23,12 @@ from torch.utils.data import DataLoader
 
 from iff_detectron2.data import TrainingStream, VIDDatasetMapper, VideoInferenceSampler
 from iff_detectron2.evaluation import VIDEvaluator
-from iff_detectron2.modeling import FlowEstimator
 
 from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, parts_of_a_step
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
 from .missing_weights import needed_weights
+from .optimizer import build_optimizer, scale_flow_lr
 from .postprocess import build_postprocess
 from .preflight import check_classes, check_test_sets
 from .resume import ExactResume
@@ -47,6 +46,7 @@ class VideoTrainer(DefaultTrainer):
         parts = self.parts_of_a_step(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
+        scale_flow_lr(optimizer, model, cfg.MODEL.IFF.FLOW.LR_FACTOR)
         data_loader = self.build_train_loader(cfg)
         check_test_sets(type(self), cfg)
         check_classes(model, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
@@ -142,19 +142,12 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
-        """Detectron2's optimizer, with MODEL.IFF.FLOW.LR_FACTOR applied to the flow estimators."""
+        """Build what SOLVER describes, with MODEL.IFF.FLOW.LR_FACTOR for the flow estimators.
+
+        A project may override it; the factor is applied to what that returns, too.
+        """
         optimizer = build_optimizer(cfg, model)
-        factor = cfg.MODEL.IFF.FLOW.LR_FACTOR
-        estimators = [m for m in model.modules() if isinstance(m, FlowEstimator)]
-        flow = {id(p) for estimator in estimators for p in estimator.parameters()}
-        if factor == 1.0 or not flow:
-            return optimizer
-        for group in list(optimizer.param_groups):
-            chosen = [p for p in group["params"] if id(p) in flow]
-            group["params"] = [p for p in group["params"] if id(p) not in flow]
-            if chosen:
-                settings = {**group, "params": chosen, "lr": group["lr"] * factor}
-                optimizer.add_param_group(settings)
+        scale_flow_lr(optimizer, model, cfg.MODEL.IFF.FLOW.LR_FACTOR)
         return optimizer
 
     @classmethod

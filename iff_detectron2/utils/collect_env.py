@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 from types import ModuleType
 
 from tabulate import tabulate
@@ -25,6 +26,9 @@ _LIBRARIES = (
     ("detectron2", "detectron2"),
     ("detectron2._C", ""),
 )
+# What Detectron2 lacks where its compiled part does not load, as the published wheel's does on
+# CPython 3.10 alone.
+WITHOUT_COMPILED_PART = "rotated boxes and its own deformable layers, which are compiled"
 
 
 def collect_env_report() -> str:
@@ -43,6 +47,8 @@ def collect_env_report() -> str:
         rows.append((module_name, state if module is None else _version(module, distribution)))
         if module_name == "torch":
             rows += _torch_rows(module)
+        if module_name == "detectron2._C" and module is None and "detectron2" in sys.modules:
+            rows.append(("Detectron2 lacks", WITHOUT_COMPILED_PART))
     rows.append(("DETECTRON2_DATASETS", os.environ.get("DETECTRON2_DATASETS") or "not set"))
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
 

@@ -31,8 +31,12 @@ def datasets_root() -> Path:
     chosen = os.getenv("DETECTRON2_DATASETS")
     if chosen:
         return Path(chosen).expanduser()
-    here, checkout = Path("datasets"), Path(__file__).resolve().parents[3] / "datasets"
-    return here if here.is_dir() or not checkout.is_dir() else checkout
+    here, checkout = Path("datasets"), Path(__file__).resolve().parents[3]
+    # An installed package has other neighbours, of which one may be called `datasets`.
+    there = checkout / "datasets"
+    if here.is_dir() or not (there.is_dir() and (checkout / "train_net.py").is_file()):
+        return here
+    return there
 
 
 def _below_datasets_root(folder: str) -> Callable[[], Path]:

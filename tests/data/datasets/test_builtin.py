@@ -9,7 +9,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from iff_detectron2.data.datasets import builtin
-from iff_detectron2.data.datasets.builtin import datasets_root, register_builtin_datasets
+from iff_detectron2.data.datasets.builtin import datasets_root
 from iff_detectron2.data.moving_shapes.classes import MOVING_SHAPES_CLASSES
 
 NAMES = (
@@ -19,20 +19,6 @@ NAMES = (
     "moving_shapes_train",
     "moving_shapes_val",
 )
-
-
-@pytest.fixture
-def fresh_builtins(clean_catalogs):
-    """Built-in names that this test may read, put back unread afterwards."""
-    for name in NAMES:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    register_builtin_datasets()
-    yield
-    for name in NAMES:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    register_builtin_datasets()
 
 
 def test_import_registers_the_names_without_any_folder(tmp_path) -> None:
@@ -80,6 +66,8 @@ def test_the_datasets_of_a_checkout_are_found_from_any_folder(tmp_path, monkeypa
     monkeypatch.chdir(elsewhere)
     assert datasets_root() == Path("datasets")
     (checkout / "datasets").mkdir(parents=True)
+    assert datasets_root() == Path("datasets")  # site-packages/datasets is somebody else's
+    (checkout / "train_net.py").touch()
     assert datasets_root() == checkout / "datasets"
     (elsewhere / "datasets").mkdir()
     assert datasets_root() == Path("datasets")

@@ -1,0 +1,83 @@
+"""The package as it is installed: complete, and working without the repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_package_is_listed():
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for folder in ("iff_detectron2", "iff_detectron2_cli")
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert listed - there == {"iff_detectron2.kernels", "iff_detectron2.configs"}
+    assert there <= listed
+
+
+INSTALLED = """
+import pathlib, sys
+import iff_detectron2, iff_detectron2.kernels
+from iff_detectron2 import model_zoo
+from iff_detectron2.data.datasets import datasets_root
+from iff_detectron2_cli.main import main
+
+site = pathlib.Path(sys.argv[1])
+for name in ("MovingShapes/iff_net_C", "ImageNetVID/iff_net_H_R_101_6dcn.yaml"):
+    assert pathlib.Path(model_zoo.get_config_file(name)).is_relative_to(site), name
+    model_zoo.get_config(name)
+assert pathlib.Path(iff_detectron2.__file__).is_relative_to(site)
+assert pathlib.Path(iff_detectron2.kernels.__file__).is_relative_to(site)
+assert (site / "iff_detectron2/py.typed").is_file()
+(site / "datasets").mkdir()  # as the library of that name has it
+assert datasets_root() == pathlib.Path("datasets")
+try:
+    main(["--version"])
+except SystemExit as end:
+    assert end.code == 0
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_works_without_the_repository(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("iff_detectron2", "iff_detectron2_cli", "kernels", "configs"):
+        (source / name).symlink_to(ROOT / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
+    subprocess.run([str(word) for word in build], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    install = [*pip, "install", "--no-deps", "--target", site, wheel]
+    subprocess.run([str(word) for word in install], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment.pop("DETECTRON2_DATASETS", None)
+    result = subprocess.run(
+        [sys.executable, "-c", INSTALLED, str(site)],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("iff-detectron2 ")
