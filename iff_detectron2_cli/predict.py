@@ -90,10 +90,13 @@ def run(args: argparse.Namespace) -> int:
 
     formats = list(args.format)
     if args.tracks:
-        args.opts = ["TEST.VIDEO.POSTPROCESS", "seq_nms_plus", *args.opts]
         formats += {"csv"} - {*formats}
     source = open_source(args.input, args.fps)
     cfg = read_config(args)
+    if args.tracks and not cfg.TEST.VIDEO.POSTPROCESS:
+        cfg.defrost()
+        cfg.TEST.VIDEO.POSTPROCESS = "seq_nms_plus"
+        cfg.freeze()
     predictor = VideoPredictor(cfg)
     style = None
     if not args.no_video:

@@ -57,12 +57,20 @@ def fresh_builtins(clean_catalogs) -> Iterator[None]:
 @pytest.fixture
 def zoo_server(tmp_path_factory, monkeypatch) -> Any:
     """Stand in for the download of the zoo's weights: a `zoo_server.ZooServer`."""
+    from detectron2.utils.file_io import PathManager
     from iopath.common import file_io
     from zoo_server import ZooServer
 
     server = ZooServer()
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(file_io, "download", server.download)
+    handler = PathManager._get_path_handler("https://dl.fbaipublicfiles.com")
+
+    def forget() -> None:
+        monkeypatch.setenv("FVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setattr(handler, "cache_map", {})
+
+    server.forget = forget
+    forget()
     return server
 
 

@@ -113,14 +113,14 @@ def clone(tmp_path: Path, monkeypatch, fresh_builtins, mot_sequence) -> Path:
 
 
 @pytest.mark.slow
-def test_the_blocks_run_as_they_are_written(clone: Path, zoo_server, monkeypatch) -> None:
+def test_the_blocks_run_as_they_are_written(clone: Path, zoo_server) -> None:
     reader = Reader()
     for language, text in code_blocks(ROOT / "README.md"):
         os.chdir(clone)  # a new block begins in a new terminal
         if language == "python":
             # No override makes these small.
             zoo_server.opts = []
-            monkeypatch.setenv("FVCORE_CACHE", str(clone / "cache of python"))
+            zoo_server.forget()
             exec(compile(text, "a block of README.md", "exec"), {})
         else:
             assert language == "bash"

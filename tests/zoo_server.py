@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,11 +26,13 @@ class ZooServer:
     Attributes:
         asked: addresses that were asked for.
         opts: overrides of the zoo's config, for the model whose weights are given.
+        forget: forgets what was downloaded.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.opts = SMALL
+        self.forget: Callable[[], None]
 
     def download(self, url: str, folder: str, *, filename: str | None = None, **_: object) -> str:
         """Do what `iopath.common.download.download` does."""

@@ -3,6 +3,7 @@
 from .checkpoint import VideoCheckpointer
 from .defaults import load_config, setup
 from .hooks import AlignmentLossHook
+from .lazy_config import load_lazy_config
 from .main import launch_from_command_line
 from .postprocess import SeqNMSPostprocess, build_postprocess
 from .predictor import VideoPredictor
@@ -17,5 +18,6 @@ __all__ = [
     "build_postprocess",
     "launch_from_command_line",
     "load_config",
+    "load_lazy_config",
     "setup",
 ]

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from detectron2.config import CfgNode
 from fvcore.common.config import BASE_KEY
@@ -186,6 +187,29 @@ def merge_overrides(cfg: CfgNode, opts: Sequence[Any]) -> None:
         if len(pair) == 1:
             raise ValueError(f"the override {pair[0]} has no value; write KEY VALUE")
         merge(cfg, partial(CfgNode.merge_from_list, cfg_list=pair))
+
+
+def settle_device(name: str, asked: bool, key: str = "MODEL.DEVICE") -> str:
+    """Return the device to use: the CPU in place of a GPU that is not there, unless asked for.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"{key} is {name!r}; choose cpu, cuda or cuda:NUMBER") from None
+    if device.type != "cuda":
+        return name
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) < there:
+        return name
+    if there or asked:
+        raise ValueError(
+            f"{key} is {name}, but torch sees {there or 'no'} GPU(s) (`iff-detectron2 env` "
+            "says more); set it to cpu to go without"
+        )
+    return "cpu"
 
 
 def import_project(specs: Sequence[str]) -> Callable[[CfgNode], None]:

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import register_from_specs
@@ -27,8 +28,10 @@ from .config_file import (
     is_of_zoo,
     merge,
     merge_overrides,
+    settle_device,
     zoo_weights,
 )
+from .lazy_config import load_lazy_config, yacs_of
 from .postprocess import check_postprocess
 
 
@@ -60,46 +63,29 @@ def load_config(
     if add_config is not None:
         add_config(cfg)
     path = find_config(config_file)
+    if path.suffix == ".py":
+        raise ValueError(
+            f"the config {path} is a LazyConfig, a program: engine.load_lazy_config reads such"
+        )
     said = list(config_chain(path))
     read = partial(CfgNode.merge_from_file, cfg_filename=str(path), allow_unsafe=is_of_zoo(path))
     merge(cfg, read, f"the config {path}: ")
     cfg.MODEL.WEIGHTS = zoo_weights(path) or cfg.MODEL.WEIGHTS
     merge_overrides(cfg, opts)
     asked = "MODEL.DEVICE" in opts[::2] or any("DEVICE" in (s.get("MODEL") or {}) for s in said)
-    cfg.MODEL.DEVICE = _device(cfg.MODEL.DEVICE, asked)
+    cfg.MODEL.DEVICE = settle_device(cfg.MODEL.DEVICE, asked)
     cfg.freeze()
     check_postprocess(cfg)  # what is wrong with it is better known before training than after
     register_from_specs(cfg.DATASETS.REGISTER)
     return cfg
 
 
-def _device(name: str, asked: bool) -> str:
-    """Return the device to use: the CPU in place of a GPU that is not there, unless asked for.
-
-    Raises:
-        ValueError: if there is no such device.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"MODEL.DEVICE is {name!r}; choose cpu, cuda or cuda:NUMBER") from None
-    if device.type != "cuda":
-        return name
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (device.index or 0) < there:
-        return name
-    if there or asked:
-        raise ValueError(
-            f"MODEL.DEVICE is {name}, but torch sees {there or 'no'} GPU(s) (`iff-detectron2 env` "
-            "says more); set MODEL.DEVICE to cpu to go without"
-        )
-    return "cpu"
-
-
 def read_config(
     args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None = None
 ) -> CfgNode:
     """Read the config of a command's arguments, with its weights on this machine.
+
+    A LazyConfig comes as what a video run asks of it (`lazy_config.yacs_of`).
 
     Args:
         args: `config_file` and `opts`; maybe `weights`, instead of MODEL.WEIGHTS; `imports`, specs
@@ -112,6 +98,10 @@ def read_config(
         ImportError: as `import_project`.
         OSError: weights cannot be downloaded.
     """
+    if find_config(args.config_file).suffix == ".py":
+        view = yacs_of(read_lazy_config(args))
+        fetch_weights(view)
+        return view
     add_imported = import_project(getattr(args, "imports", ()))
 
     def add_all(cfg: CfgNode) -> None:
@@ -129,23 +119,39 @@ def read_config(
     return cfg
 
 
-def check_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
+def check_output_folder(folder: str, args: argparse.Namespace) -> None:
     """Refuse to train from the start in a folder that holds checkpoints.
 
     Args:
-        cfg: the config.
+        folder: OUTPUT_DIR.
         args: arguments of a training script; a program without them decides for itself.
 
     Raises:
         ValueError: if they ask for that.
     """
-    last = Path(cfg.OUTPUT_DIR) / LAST_CHECKPOINT
+    last = Path(folder) / LAST_CHECKPOINT
     anew = not getattr(args, "resume", True) and not getattr(args, "eval_only", False)
     if anew and last.is_file():
         raise ValueError(
-            f"{cfg.OUTPUT_DIR} holds the checkpoints of a training, which a new one would "
+            f"{folder} holds the checkpoints of a training, which a new one would "
             "overwrite; go on with --resume, name another OUTPUT_DIR, or remove them"
         )
+
+
+def read_lazy_config(args: argparse.Namespace) -> DictConfig:
+    """Read the LazyConfig of a command's arguments, which runs it.
+
+    Args:
+        args: as for `read_config`.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `load_lazy_config` and `import_project`.
+    """
+    import_project(getattr(args, "imports", ()))
+    opts = list(args.opts)
+    if getattr(args, "weights", None):
+        opts.append(f"train.init_checkpoint='{args.weights}'")
+    return load_lazy_config(args.config_file, opts)
 
 
 def setup(args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None = None) -> CfgNode:
@@ -163,7 +169,7 @@ def setup(args: argparse.Namespace, add_config: Callable[[CfgNode], None] | None
             "MODEL.DEVICE is cpu, but on a machine with GPUs Detectron2 connects processes for "
             "GPUs; hide them with CUDA_VISIBLE_DEVICES= to train in several CPU processes"
         )
-    check_output_folder(cfg, args)
+    check_output_folder(cfg.OUTPUT_DIR, args)
     if comm.is_main_process():
         own_folder(cfg.OUTPUT_DIR)
     # Detectron2 copies the file to the log, and knows no names.

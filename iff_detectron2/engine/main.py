@@ -18,8 +18,10 @@ from iff_detectron2_cli.train import add_arguments
 from .adaptation import AdaptationTrainer
 from .checkpoint import VideoCheckpointer
 from .config_check import check_datasets
+from .config_file import find_config
 from .defaults import check_output_folder, read_config, setup
 from .launcher import run_distributed
+from .lazy_training import train_or_test_lazily
 from .missing_weights import needed_weights
 from .preflight import check_classes, check_test_sets
 from .trainer import VideoTrainer
@@ -59,6 +61,8 @@ def launch_training(
 ) -> None:
     """Start the processes that a training script's arguments ask for, unless torchrun or srun did.
 
+    A LazyConfig, whose name ends in `.py`, is trained by what it names itself, without the trainer.
+
     Raises:
         FileNotFoundError, ValueError, ImportError, OSError: as `setup`.
     """
@@ -67,16 +71,20 @@ def launch_training(
             f"--num-machines is {args.num_machines}: name where they meet with --dist-url "
             "tcp://HOST:PORT, the same on each"
         )
-    if args.num_gpus > 1:
+    function: Callable[..., Any] = train_or_test
+    arguments: tuple[Any, ...] = (args, trainer_class, add_config)
+    if find_config(args.config_file).suffix == ".py":
+        function, arguments = train_or_test_lazily, (args,)
+    elif args.num_gpus > 1:
         # What is wrong is told once, and not by each process.
         cfg = read_config(args, add_config)
         check_datasets(cfg, training=not args.eval_only)
-        check_output_folder(cfg, args)
+        check_output_folder(cfg.OUTPUT_DIR, args)
         with owned_folder(cfg.OUTPUT_DIR):
             pass
     run_distributed(
-        train_or_test,
-        (args, trainer_class, add_config),
+        function,
+        arguments,
         processes=args.num_gpus,
         machines=args.num_machines,
         machine_rank=args.machine_rank,

@@ -25,14 +25,19 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     cfg.defrost()
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
     optimizer = build_plain_optimizer(cfg, model)
+    clip_whole_gradient(optimizer, clip.CLIP_VALUE, clip.NORM_TYPE)
+    return optimizer
 
-    def clip_gradients(optimizer: Optimizer, *_: object) -> None:
+
+def clip_whole_gradient(optimizer: Optimizer, largest: float, norm_type: float = 2.0) -> None:
+    """Let an optimizer clip the norm of all gradients together before each step."""
+
+    def clip(optimizer: Optimizer, *_: object) -> None:
         everything = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(everything, clip.CLIP_VALUE, norm_type=clip.NORM_TYPE)
+        nn.utils.clip_grad_norm_(everything, largest, norm_type=norm_type)
 
     # With mixed precision the scaler has taken its scale out of the gradients by then.
-    optimizer.register_step_pre_hook(clip_gradients)
-    return optimizer
+    optimizer.register_step_pre_hook(clip)
 
 
 def scale_flow_lr(optimizer: Optimizer, model: nn.Module, factor: float) -> None:

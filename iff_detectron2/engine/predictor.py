@@ -26,6 +26,7 @@ from iff_detectron2.structures.image import check_bgr_image
 
 from .acceleration import compile_frame_part, mixed_precision, prepare_for_inference
 from .checkpoint import VideoCheckpointer
+from .lazy_config import build_lazy_model, lazy_of, yacs_of
 from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
 from .missing_weights import needed_weights
 
@@ -45,7 +46,8 @@ def load_model(cfg) -> nn.Module:
     Raises:
         FileNotFoundError, ValueError: if the weights are missing or of another model.
     """
-    model = build_model(cfg)
+    lazy = lazy_of(cfg)
+    model = build_model(cfg) if lazy is None else build_lazy_model(lazy)
     needs = needed_weights(cfg, training=False)
     VideoCheckpointer(model, needs=needs).load(cfg.MODEL.WEIGHTS)
     return prepare_for_inference(model)
@@ -103,6 +105,7 @@ class VideoPredictor:
         Raises:
             ValueError: for a choice under TEST.VIDEO that does not exist.
         """
+        cfg = yacs_of(cfg)
         video = cfg.TEST.VIDEO
         for key, value, known in (
             ("ON_SIZE_CHANGE", video.ON_SIZE_CHANGE, ON_SIZE_CHANGE),

@@ -33,6 +33,7 @@ from .offset_aggregation import OffsetAwareAggregator
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .seam import VideoMixin
 from .temporal import TemporalAggregation
+from .temporal_for import temporal_for
 from .video_arch import (
     VideoFCOS,
     VideoGeneralizedRCNN,
@@ -81,4 +82,5 @@ __all__ = [
     "build_flow_estimator",
     "key_frame_options",
     "make_video_arch",
+    "temporal_for",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import (
     META_ARCH_REGISTRY,
     GeneralizedRCNN,
@@ -19,6 +21,9 @@ from torch import nn
 from .fcos import ConfigurableFCOS
 from .seam import VideoMixin, backbone_path
 from .temporal import TemporalAggregation
+
+# Makes the temporal part for the maps of a backbone, as `temporal_for` returns it.
+MakeTemporal = Callable[[Mapping[str, ShapeSpec]], TemporalAggregation]
 
 
 def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -> type[nn.Module]:
@@ -34,8 +39,9 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
     Returns:
         The new class; the same one where it was made before. Its state dict has the plain
         detector's names plus those under `temporal`. It is constructed as `base` is. From a config
-        its temporal part is built by the keys of MODEL.IFF; else it is given: `temporal`, and
-        optionally `freeze_detector`, by keyword beside the arguments of `base`.
+        its temporal part is built by the keys of MODEL.IFF; else it is given: `temporal`, the
+        part itself or what `temporal_for` returns, and optionally `freeze_detector`, by keyword
+        beside the arguments of `base`.
 
     Raises:
         TypeError: if `base` is no module with a `forward` of its own, or a video detector already.
@@ -62,7 +68,7 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
     def __init__(
         self,
         *args: Any,
-        temporal: TemporalAggregation | None = None,
+        temporal: TemporalAggregation | MakeTemporal | None = None,
         freeze_detector: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -70,6 +76,8 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
         cfg = _config_of(args, kwargs)
         if temporal is None:
             temporal = _build_temporal(self, cfg, backbone)
+        elif not isinstance(temporal, nn.Module):
+            temporal = temporal(_maps_of(self, backbone))
         if freeze_detector is None:
             freeze_detector = cfg is not None and cfg.MODEL.IFF.FREEZE_DETECTOR
         self.attach(temporal, freeze_detector=freeze_detector, backbone=backbone)
@@ -111,13 +119,19 @@ def _build_temporal(model: nn.Module, cfg: CfgNode | None, backbone: str) -> Tem
             f"{name} cannot be built from a config without MODEL.IFF: call "
             "iff_detectron2.add_iff_config(cfg) before it is read"
         )
+    return TemporalAggregation(cfg, _maps_of(model, backbone))
+
+
+def _maps_of(model: nn.Module, backbone: str) -> dict[str, ShapeSpec]:
+    """Return the shapes of the maps that a detector's backbone makes."""
+    name = type(model).__name__
     module = model.get_submodule(backbone_path(model, backbone))
     if not hasattr(module, "output_shape"):
         raise TypeError(
             f"the backbone of {name}, {type(module).__name__}, has no output_shape(): give "
             f"{name} temporal=TemporalAggregation(...) with the widths of its feature maps"
         )
-    return TemporalAggregation(cfg, cast(Any, module).output_shape())
+    return cast(Any, module).output_shape()
 
 
 VideoGeneralizedRCNN = make_video_arch(GeneralizedRCNN)

@@ -145,6 +145,6 @@ train = {
     "device": "cpu",
     "max_iter": 300,
     "clip_gradients": 1.0,
-    "checkpoint_period": 100,
+    "checkpointer": {"period": 100},
     "seed": 1,
 }
