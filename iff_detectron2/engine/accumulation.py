@@ -12,6 +12,8 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from .bad_step import FiniteLosses
+
 
 def parts_of_a_step(ims_per_batch: int, world_size: int, accumulate_steps: int) -> int:
     """Return the number of parts in which the images that one process has in a step pass the model.
@@ -38,7 +40,15 @@ def parts_of_a_step(ims_per_batch: int, world_size: int, accumulate_steps: int) 
     return accumulate_steps or images
 
 
-class AccumulatingTrainer(SimpleTrainer):
+class CheckedTrainer(FiniteLosses, SimpleTrainer):
+    """Detectron2's `SimpleTrainer` with a look at the losses of each process."""
+
+
+class CheckedAMPTrainer(FiniteLosses, AMPTrainer):
+    """The same in mixed precision."""
+
+
+class AccumulatingTrainer(CheckedTrainer):
     """Detectron2's `SimpleTrainer`, except that the batch of a step passes the model in parts.
 
     The gradients of the parts add up to that of the mean over all images before the optimizer (and

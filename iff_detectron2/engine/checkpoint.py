@@ -134,7 +134,7 @@ class VideoCheckpointer(DetectionCheckpointer):
         name = pointer.read_text(encoding="utf-8", errors="replace").strip("\0\r\n ")
         if name and (pointer.parent / name).is_file():
             return str(pointer.parent / name)
-        there = sorted(pointer.parent.glob("*.pth"), key=lambda path: path.stat().st_mtime_ns)
+        there = sorted(pointer.parent.glob("model_*.pth"), key=lambda path: path.stat().st_mtime_ns)
         if not there:
             raise FileNotFoundError(
                 f"{pointer} names the checkpoint {name!r}, which is not there, nor is any other; "

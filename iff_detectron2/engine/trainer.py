@@ -12,7 +12,7 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, create_ddp_model
+from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.engine.hooks import EvalHook, PeriodicCheckpointer, PeriodicWriter
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
@@ -24,7 +24,14 @@ from torch.utils.data import DataLoader
 from iff_detectron2.data import TrainingStream, VIDDatasetMapper, VideoInferenceSampler
 from iff_detectron2.evaluation import VIDEvaluator
 
-from .accumulation import AccumulatingAMPTrainer, AccumulatingTrainer, parts_of_a_step
+from .accumulation import (
+    AccumulatingAMPTrainer,
+    AccumulatingTrainer,
+    CheckedAMPTrainer,
+    CheckedTrainer,
+    parts_of_a_step,
+)
+from .bad_step import describe_bad_step
 from .checkpoint import VideoCheckpointer
 from .hooks import AlignmentLossHook
 from .missing_weights import needed_weights
@@ -54,7 +61,7 @@ class VideoTrainer(DefaultTrainer):
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
         amp = cfg.SOLVER.AMP.ENABLED
         if parts == 1:
-            step = (AMPTrainer if amp else SimpleTrainer)(model, data_loader, optimizer)
+            step = (CheckedAMPTrainer if amp else CheckedTrainer)(model, data_loader, optimizer)
         else:
             accumulating = AccumulatingAMPTrainer if amp else AccumulatingTrainer
             step = accumulating(model, data_loader, optimizer, parts=parts)
@@ -139,6 +146,12 @@ class VideoTrainer(DefaultTrainer):
                 hook.after_step()
             if isinstance(hook, PeriodicCheckpointer) and self.start_iter >= self.max_iter:
                 hook.save("model_final", iteration=self.iter)
+
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            raise FloatingPointError(describe_bad_step(self, error)) from error
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
