@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectron2.structures import BoxMode
@@ -109,6 +110,7 @@ class _Classes:
 def load_videos(
     name: str,
     read: ReadVideos,
+    source: Path,
     classes: Sequence[str] | None = None,
     frames: tuple[int, int] | None = None,
     annotated_only: bool = True,
@@ -125,7 +127,7 @@ def load_videos(
     videos = list(found)
     used = list(known if classes is None else classes)
     if not used:
-        raise ValueError(f"the dataset {name!r} needs at least one class, its files name none")
+        raise ValueError(f"the dataset {name!r} needs at least one class, {source} names none")
     numbers = _Classes(used, known, name)
     dicts: DatasetDicts = []
     index: dict[str, Sequence[str]] = {}
@@ -136,13 +138,11 @@ def load_videos(
             )
         looked_at = () if annotated_only else video.looked_at
         annotations = _annotations(video, looked_at, numbers, frames, check)
-        start, stop = _span(video, frames)
-        base, end = (start, stop) if confine_refs else (0, len(video.files))
+        span = _span(video, frames)
+        base, end = span if confine_refs else (0, len(video.files))
         index[video.video_id] = video.files[base:end]
-        for position in range(start, stop):
-            number = video.numbers[position]
-            if number not in annotations:
-                continue
+        for number in sorted(annotations):
+            position = bisect_left(video.numbers, number)
             dicts.append(
                 {
                     "file_name": video.files[position],
@@ -158,7 +158,7 @@ def load_videos(
             )
     if not dicts:
         which = "any frame" if frames is None else f"frames {frames[0]} to {frames[1]}"
-        places = ", ".join(video.source for video in videos) or "nothing"
+        places = ", ".join(video.source for video in videos) or source
         raise ValueError(f"the dataset {name!r} is empty: no label of {which} in {places}")
     check.warn()
     return LoadedDataset(dicts, VideoIndex(index), {"thing_classes": used})
@@ -186,8 +186,11 @@ def _annotations(
     """Annotations by frame number, of the frames in `looked_at` and those that have a box."""
     low, high = frames or (video.numbers[0], video.numbers[-1])
     exists = video.numbers if isinstance(video.numbers, range) else frozenset(video.numbers)
+    wanted = looked_at if isinstance(looked_at, range) else frozenset(looked_at)
     found: dict[int, list[dict[str, Any]]] = {
-        number: [] for number in looked_at if low <= number <= high and number in exists
+        number: []
+        for number in (video.numbers if wanted else ())
+        if low <= number <= high and number in wanted
     }
     tracks: set[tuple[int, int | str]] = set()
     for item in video.boxes:
@@ -228,6 +231,7 @@ def _annotations(
 def register_videos(
     name: str,
     read: ReadVideos,
+    source: Path,
     *,
     classes: Sequence[str] | None = None,
     known: Sequence[str] | None = None,
@@ -240,6 +244,7 @@ def register_videos(
     Args:
         name: the dataset's name in configs.
         read: reads the files.
+        source: file or folder of the labels, for messages.
         classes: names of the classes to use, in the order of `category_id`; boxes of the others
             are left out and counted. All if left out.
         known: the classes of the format, where they do not depend on the files.
@@ -261,6 +266,6 @@ def register_videos(
         raise ValueError(f"{name!r} has no class {unknown[0]!r}; it has {', '.join(known)}")
     if frames is not None and not 0 <= frames[0] <= frames[1]:
         raise ValueError(f"the frames must be 0 <= first <= last, got {frames}")
-    load = partial(load_videos, name, read, classes, frames, annotated_only, confine_refs)
+    load = partial(load_videos, name, read, source, classes, frames, annotated_only, confine_refs)
     names = known if classes is None else classes
     register_video_dataset(name, load, names, described=names is None)

@@ -108,5 +108,6 @@ def register_burst(name: str, images: str | Path, json_file: str | Path, **optio
         json_file: the annotation file.
         **options: those of `register_videos`; `annotated_only` is False if left out.
     """
-    read = partial(_read, Path(images).expanduser(), Path(json_file).expanduser())
-    register_videos(name, read, **{"annotated_only": False, **options})
+    path = Path(json_file).expanduser()
+    read = partial(_read, Path(images).expanduser(), path)
+    register_videos(name, read, path, **{"annotated_only": False, **options})

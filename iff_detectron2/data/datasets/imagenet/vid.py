@@ -7,6 +7,7 @@ Layout under the root: `Data/{VID,DET}/<path>.JPEG`, `Annotations/{VID,DET}/<pat
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -65,6 +66,8 @@ IMAGENET_VID_CLASSES: dict[str, str] = {
     "n02391049": "zebra",
 }
 
+_MANY = 100_000  # frames of a video
+
 _LIST_FORMS = ("frames", "videos", "stills")
 
 
@@ -97,9 +100,17 @@ def _read_list(root: Path, path: Path, form: ListForm) -> _Listing:
             for image_id, entry in enumerate(read_frames_list(path), start=1)
         )
     else:
+        entries = read_videos_list(path)
+        for entry in entries:
+            last = f"{xmls}/{entry.video}/{entry.length - 1:06d}.xml"
+            if entry.length > _MANY and not os.path.exists(last):  # a slip would fill the memory
+                raise FileNotFoundError(
+                    f"{path} says that {entry.video!r} has {entry.length} frames, but {last} does "
+                    "not exist"
+                )
         rows = (
             (entry.video, entry.length, frame, entry.first_id + frame)
-            for entry in read_videos_list(path)
+            for entry in entries
             for frame in range(entry.length)
         )
     videos: dict[str, NumberedFrames] = {}

@@ -152,6 +152,7 @@ def register_mot_challenge(
     register_videos(
         name,
         read,
+        folders[0],
         classes=class_names,
         frames=frames,
         annotated_only=annotated_only,

@@ -77,4 +77,5 @@ def register_cvat_mot(
         **options: those of `register_videos`; frames count from 1 as in `gt.txt`.
     """
     frames = None if frames_of is None else Path(frames_of).expanduser()
-    register_videos(name, partial(_read, Path(path).expanduser(), frames), **options)
+    folder = Path(path).expanduser()
+    register_videos(name, partial(_read, folder, frames), folder, **options)

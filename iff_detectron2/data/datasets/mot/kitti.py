@@ -71,5 +71,6 @@ def register_kitti_tracking(
         labels: folder of the label files, as `training/label_02`, or one of them.
         **options: those of `register_videos`; frames count from 0.
     """
-    read = partial(_read, Path(images).expanduser(), Path(labels).expanduser())
-    register_videos(name, read, known=KITTI_CLASSES, **options)
+    place = Path(labels).expanduser()
+    read = partial(_read, Path(images).expanduser(), place)
+    register_videos(name, read, place, known=KITTI_CLASSES, **options)

@@ -83,5 +83,6 @@ def register_ua_detrac(
         annotations: folder of the XML files, or one of them.
         **options: those of `register_videos`; frames count from 1.
     """
-    read = partial(_read, Path(images).expanduser(), Path(annotations).expanduser())
-    register_videos(name, read, known=DETRAC_CLASSES, **options)
+    place = Path(annotations).expanduser()
+    read = partial(_read, Path(images).expanduser(), place)
+    register_videos(name, read, place, known=DETRAC_CLASSES, **options)

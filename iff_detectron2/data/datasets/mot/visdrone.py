@@ -83,5 +83,5 @@ def register_visdrone(name: str, root: str | Path, **options: Any) -> None:
             `gt.txt` has VisDrone's columns.
         **options: those of `register_videos`; frames count from 1.
     """
-    read = partial(_read, Path(root).expanduser())
-    register_videos(name, read, known=VISDRONE_CLASSES, **options)
+    folder = Path(root).expanduser()
+    register_videos(name, partial(_read, folder), folder, known=VISDRONE_CLASSES, **options)

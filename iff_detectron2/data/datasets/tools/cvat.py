@@ -142,5 +142,6 @@ def register_cvat_video(
         annotations: an XML file, or a folder of them, one per video.
         **options: those of `register_videos`; `annotated_only` is False if left out.
     """
-    read = partial(_read, Path(videos).expanduser(), Path(annotations).expanduser())
-    register_videos(name, read, **{"annotated_only": False, **options})
+    place = Path(annotations).expanduser()
+    read = partial(_read, Path(videos).expanduser(), place)
+    register_videos(name, read, place, **{"annotated_only": False, **options})

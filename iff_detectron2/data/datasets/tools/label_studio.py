@@ -163,5 +163,6 @@ def register_label_studio(
         json_file: the export.
         **options: those of `register_videos`; `annotated_only` is False if left out.
     """
-    read = partial(_read, Path(videos).expanduser(), Path(json_file).expanduser())
-    register_videos(name, read, **{"annotated_only": False, **options})
+    path = Path(json_file).expanduser()
+    read = partial(_read, Path(videos).expanduser(), path)
+    register_videos(name, read, path, **{"annotated_only": False, **options})

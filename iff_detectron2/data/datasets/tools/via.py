@@ -133,5 +133,6 @@ def register_via_csv(
         **options: those of `register_videos`; `annotated_only` is False if left out.
     """
     FrameNames((), number)
-    read = partial(_read, Path(images).expanduser(), Path(csv_file).expanduser(), number)
-    register_videos(name, read, **{"annotated_only": False, **options})
+    path = Path(csv_file).expanduser()
+    read = partial(_read, Path(images).expanduser(), path, number)
+    register_videos(name, read, path, **{"annotated_only": False, **options})

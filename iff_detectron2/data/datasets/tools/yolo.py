@@ -186,4 +186,5 @@ def register_yolo(
     """
     FrameNames((), number)
     options = {"annotated_only": False, **options}
-    register_videos(name, partial(_read, Path(root).expanduser(), split, number), **options)
+    folder = Path(root).expanduser()
+    register_videos(name, partial(_read, folder, split, number), folder, **options)
