@@ -8,14 +8,14 @@ from pathlib import Path
 from .config import add_config_arguments
 
 HELP = "make a trained detector temporal by raw video, without a label"
+EXAMPLE = (
+    "iff-detectron2 adapt --config-file COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml "
+    "--input videos/ --output output/adapted"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.epilog = (
-        "Example: iff-detectron2 adapt --config-file COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml "
-        "--input videos/ --output output/adapted"
-    )
     add_config_arguments(parser)
     parser.add_argument(
         "--input",

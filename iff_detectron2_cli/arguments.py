@@ -16,6 +16,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {folded[close[0]]}?" if close else ""
 
 
+class Help(argparse.HelpFormatter):
+    """Help whose example stays in one line, to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, and that reads options behind overrides, too.
 

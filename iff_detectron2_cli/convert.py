@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 
 HELP = "rename public ResNet and FlowNetS weights to a file for MODEL.WEIGHTS"
+EXAMPLE = (
+    "iff-detectron2 convert weights/R_101.pth --backbone "
+    "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

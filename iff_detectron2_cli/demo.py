@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HELP = "generate MovingShapes, train a small IFF-Net, evaluate it and draw what it does"
+EXAMPLE = "iff-detectron2 demo --output output/demo"
 
 CONFIG = "MovingShapes/iff_net_C"
 SHOWN_OFFSETS = (-5, -3, -1, 1, 3, 5)
@@ -21,7 +22,9 @@ WEIGHTS = "model_final.pth"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("--config-file", default=CONFIG, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="%(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/demo"), help="default: %(default)s"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
 
 

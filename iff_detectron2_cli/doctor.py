@@ -11,23 +11,19 @@ from .config import add_import_argument
 from .dataset_name import dataset_name
 
 HELP = "check a dataset on disk: files, frame numbers, boxes, classes, tracks, known counts"
+EXAMPLE = "iff-detectron2 doctor my_val=mot_challenge:path/to/sequence@401-500"
 
 DESCRIPTION = """Check a dataset on disk and print one page of findings.
 
-  iff-detectron2 doctor imagenet_vid_val
-  iff-detectron2 doctor my_val=mot_challenge:path/to/sequence@401-500
-  iff-detectron2 doctor path/to/export
-
-The last form finds out the format and prints the line that registers it.
-
-Exit code: 0 clean, 1 problems found, 2 the dataset cannot be read.
+Besides a dataset's name, or NAME=FORMAT:PATH, a path alone will do: then the format is found out,
+and the line that registers the dataset is printed. Exit code: 0 clean, 1 problems found, 2 the
+dataset cannot be read.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.description = DESCRIPTION
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "dataset",
         metavar="DATASET",

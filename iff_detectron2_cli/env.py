@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "print the versions of system, libraries and GPU, as a bug report needs them"
+EXAMPLE = "iff-detectron2 env"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,18 +11,11 @@ from .config import add_import_argument
 from .dataset_name import dataset_name
 
 HELP = "evaluate saved predictions (COCO-style JSON or FGFA's text) against a dataset"
-
-DESCRIPTION = """Evaluate saved predictions against a dataset, without the model.
-
-  iff-detectron2 evaluate output/inference/moving_shapes_val/predictions.json \\
-      --dataset moving_shapes_val --report
-"""
+EXAMPLE = "iff-detectron2 evaluate predictions.json --dataset moving_shapes_val --report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.description = DESCRIPTION
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "predictions",
         type=Path,

@@ -10,6 +10,10 @@ from pathlib import Path
 from .config import add_config_arguments
 
 HELP = "show how the neighbours of a frame are aligned with it, and measure whether it helps"
+EXAMPLE = (
+    "iff-detectron2 flow --config-file MovingShapes/iff_net_C --weights "
+    "output/demo/training/model_final.pth --input my_video.mp4 --frame 20"
+)
 
 # Rounding of a weighted sum of float32.
 TOLERANCE = 1e-5
@@ -21,13 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", required=True, help="video file or folder of frames")
     parser.add_argument("--frame", type=int, required=True, help="the key frame, from 0")
     parser.add_argument(
-        "--rows", type=int, default=6, help="neighbours to show, spread evenly (%(default)s)"
+        "--rows",
+        type=int,
+        default=6,
+        help="neighbours to show, spread evenly (default: %(default)s)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("output/alignment.png"), help="%(default)s"
+        "--output", type=Path, default=Path("output/alignment.png"), help="default: %(default)s"
     )
     parser.add_argument(
-        "--draw-threshold", type=float, default=0.5, help="least score that is drawn (%(default)s)"
+        "--draw-threshold",
+        type=float,
+        default=0.5,
+        help="least score that is drawn (default: %(default)s)",
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 HELP = "make the image lists of ImageNet VID and DET from a bare ILSVRC tree, by the released rule"
+EXAMPLE = "iff-detectron2 index datasets/ILSVRC2015"
 
 PARTS = ("train", "val", "det")
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import sys
 
-from .arguments import Parser, did_you_mean, run_told
+from .arguments import Help, Parser, did_you_mean, run_told
 
 VERBS = (
     *("demo", "predict", "flow", "train", "adapt", "evaluate", "postprocess"),
@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
             front.error(f"there is no verb {words[0]!r}{hint}")
         front.parse_args(words)
     verb = importlib.import_module(f".{words[0]}", __package__)
-    parser = Parser(prog=f"iff-detectron2 {words[0]}", description=verb.HELP)
+    name, example = f"iff-detectron2 {words[0]}", f"example: {verb.EXAMPLE}"
+    parser = Parser(prog=name, description=verb.HELP, epilog=example, formatter_class=Help)
     verb.add_arguments(parser)
     args = parser.parse_args(words[1:])
     return run_told(parser.prog, lambda: verb.run(args))

@@ -9,18 +9,11 @@ from .config import add_import_argument
 from .dataset_name import dataset_name
 
 HELP = "Seq-NMS or Seq-NMS+ on saved predictions: new scores, and tracks"
-
-DESCRIPTION = """Apply Seq-NMS to saved predictions, without the model.
-
-  iff-detectron2 postprocess output/inference/moving_shapes_val/predictions.json \\
-      rescored.json --tracks tracks.csv
-"""
+EXAMPLE = "iff-detectron2 postprocess predictions.json rescored.json --tracks tracks.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.description = DESCRIPTION
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "predictions",
         type=Path,

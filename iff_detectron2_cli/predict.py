@@ -10,6 +10,10 @@ from types import FrameType
 from .config import add_config_arguments
 
 HELP = "detect in a video file, a folder of frames or a camera"
+EXAMPLE = (
+    "iff-detectron2 predict --config-file COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml "
+    "--input my_video.mp4 --tracks"
+)
 FORMATS = ("csv", "mot")
 CODECS = ("vp8", "vp9", "h264", "mpeg4", "mjpeg")
 
@@ -24,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         default=Path("output/predict"),
-        help="folder for the results; a run that ended early goes on there (%(default)s)",
+        help="folder for the results; a run that ended early goes on there (default: %(default)s)",
     )
     parser.add_argument(
         "--format",
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=CODECS[0],
         help="of the annotated video: vp8 and vp9 in .webm play in browsers, as does h264 in .mp4 "
         "where OpenCV has its encoder; mpeg4 and mjpeg are larger, quick to write and for players "
-        "(%(default)s)",
+        "(default: %(default)s)",
     )
     parser.add_argument("--fps", type=float, help="frames a second, instead of the input's")
     parser.add_argument("--restart", action="store_true", help="begin anew in the output folder")

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 HELP = "write MovingShapes, a generated video set in the layout of ImageNet VID"
+EXAMPLE = "iff-detectron2 synth datasets/moving_shapes"
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import argparse
 from .config import add_config_arguments
 
 HELP = "train a video detector, or test it with --eval-only"
+EXAMPLE = "iff-detectron2 train --config-file MovingShapes/iff_net_C OUTPUT_DIR output/mine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from zoo_server import SMALL
 from iff_detectron2.data.datasets import builtin
 from iff_detectron2.data.moving_shapes import generate_moving_shapes
 from iff_detectron2_cli import demo
-from iff_detectron2_cli.main import main
+from iff_detectron2_cli.main import VERBS, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +38,12 @@ def test_named_files_and_folders_exist():
 
 def test_nothing_is_left_to_fill_in():
     assert not re.findall(r"@[A-Z]+@|TODO|TBD", README)
+
+
+def test_the_table_names_every_verb():
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", README, re.M)
+    named = [verb for row in rows for verb in re.findall(r"`(\w+)`", row)]
+    assert sorted(set(VERBS) - set(named)) == []
 
 
 def test_the_map_names_every_package():

@@ -42,8 +42,10 @@ def load_lazy_config(config_file: str, opts: Sequence[str] = ()) -> DictConfig:
     try:
         cfg = LazyConfig.load(str(path))
     except SyntaxError as error:
+        # Detectron2 raises another that has lost the place.
+        found = error.__cause__ if isinstance(error.__cause__, SyntaxError) else error
         raise ValueError(
-            f"the config {path} is no Python: {error.msg} in line {error.lineno}"
+            f"the config {path} is no Python: {found.msg} in line {found.lineno}"
         ) from None
     if not isinstance(cfg, DictConfig) or "model" not in cfg:
         raise ValueError(f"the config {path} names no `model`")

@@ -1,9 +1,11 @@
+import importlib
 import json
 import subprocess
 import sys
 
 import pytest
 
+from iff_detectron2_cli.arguments import Parser
 from iff_detectron2_cli.main import VERBS, main
 
 QUICK = """
@@ -57,6 +59,20 @@ def test_every_verb_has_help(verb, capsys):
         main([verb, "--help"])
     assert end.value.code == 0
     assert verb in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_of_a_verb_is_one(verb, capsys):
+    """It stands in the help, and its arguments are understood."""
+    module = importlib.import_module(f"iff_detectron2_cli.{verb}")
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert capsys.readouterr().out.endswith(f"\nexample: {module.EXAMPLE}\n")
+    parser = Parser(prog=verb)
+    module.add_arguments(parser)
+    program, name, *words = module.EXAMPLE.split()
+    assert (program, name) == ("iff-detectron2", verb)
+    parser.parse_args(words)
 
 
 def test_help_lists_the_verbs(capsys):

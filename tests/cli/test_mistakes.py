@@ -16,6 +16,7 @@ from iff_detectron2_cli.main import main
 
 CONFIG = "--config-file MovingShapes/iff_net_C"
 PREDICT = f"predict {CONFIG} --input clip"
+FCOS = Path(__file__).parents[2] / "projects/FCOS/iff_fcos.py"
 TRAIN = "train --config-file quick_schedules/iff_net_C_instant"
 
 # What was typed, in a folder with the files of `desk` -> words of the sentence.
@@ -61,13 +62,19 @@ MISTAKES = [
     (f"{PREDICT} MODEL.DEVICE cuda:7", "MODEL.DEVICE is cuda:7", "GPU"),
     (f"{PREDICT} MODEL.DEVICE gpu", "MODEL.DEVICE is 'gpu'", "cpu, cuda"),
     (f"{PREDICT} TEST.VIDEO.POSTPROCESS seqnms", "TEST.VIDEO.POSTPROCESS", "seq_nms"),
-    (f"{PREDICT} --weights none.pth", "none.pth"),
+    (f"{PREDICT} --weights none.pth", "checkpoint none.pth does not exist"),
+    (f"{PREDICT} --weights text.yaml", "text.yaml"),
+    (PREDICT, "MODEL.WEIGHTS"),
+    ("predict --input clip --config-file program.py", "program.py is no Python", "line 1"),
+    (f"predict --input clip --config-file {FCOS} train.devise=cpu", "did you mean device?"),
+    (f"predict --input clip --config-file {FCOS} MODEL.DEVICE cpu", "takes KEY=VALUE"),
     (f"{PREDICT} --import no_such_project", "no_such_project"),
     (f"{PREDICT} --import project:add_cfg", "no function add_cfg; did you mean add_config?"),
     (f"predict {CONFIG} --input none.mp4", "none.mp4"),
     (f"predict {CONFIG} --input text.yaml", "text.yaml"),
     (f"predict {CONFIG} --input empty", "empty"),
     (f"flow {CONFIG} --input clip --frame -1", "--frame counts from 0"),
+    (f"flow {CONFIG} --input clip --frame 99", "clip has 3 frames"),
     (f"flow {CONFIG} --input 0 --frame 3", "camera"),
     (f"{TRAIN} DATASETS.TRAIN \"['moving_shape_train']\"", "did you mean moving_shapes_train?"),
     (f"{TRAIN} DATASETS.TRAIN []", "DATASETS.TRAIN is empty"),
@@ -106,6 +113,7 @@ def desk(tmp_path: Path, monkeypatch, clean_catalogs) -> None:
         "key.yaml": "MODEL:\n  WEIHGTS: x\n",
         "project.py": "def add_config(cfg):\n    pass\n",
         "results.json": json.dumps([]),
+        "program.py": "model = (",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
