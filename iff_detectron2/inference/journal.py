@@ -12,8 +12,12 @@ import numpy as np
 
 from iff_detectron2.structures import Detections
 
+from .frame_output import FrameOutput, Region
+
 FORMAT = "iff_detectron2 journal 1"
-COLUMNS = ("boxes", "scores", "classes")  # of `Detections`, as a line holds them
+# Of `Detections`, as a line holds them; the second where a detector gives them.
+COLUMNS = ("boxes", "scores", "classes")
+MORE_COLUMNS = ("masks", "keypoints")
 _END = {"end": True}
 
 
@@ -28,6 +32,7 @@ class Journal:
         num_frames: frames that are done: 0 to `num_frames - 1`.
         bridged: those of them for which another stood in, and why.
         complete: the video ends there.
+        regions: of each frame that is done.
     """
 
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
@@ -44,6 +49,7 @@ class Journal:
         self.num_frames = 0
         self.bridged: dict[int, str] = {}
         self.complete = False
+        self.regions: list[list[Region]] = []
         self._found: list[Detections] = []
         run = json.loads(json.dumps({"format": FORMAT, **run}))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,14 +75,18 @@ class Journal:
                     f"{value.get('frame')}; delete the file to begin anew"
                 )
             else:
-                columns = (np.array(value[name]) for name in COLUMNS)
+                columns: dict[str, Any] = {
+                    name: value.get(name) for name in (*COLUMNS, *MORE_COLUMNS)
+                }
                 frames = np.full(len(value["scores"]), self.num_frames)
-                self._note(Detections(frames, *columns), value["bridged"])
+                found = FrameOutput(Detections(frames, **columns), value.get("regions", []))
+                self._note(found, value["bridged"])
             end += len(line)
         return end
 
-    def _note(self, detections: Detections, bridged: str | None) -> None:
-        self._found.append(detections)
+    def _note(self, found: FrameOutput, bridged: str | None) -> None:
+        self._found.append(found.detections)
+        self.regions.append(found.regions)
         if bridged is not None:
             self.bridged[self.num_frames] = bridged
         self.num_frames += 1
@@ -108,12 +118,12 @@ class Journal:
         # Out of this process, so that the line outlives it.
         self._stream.flush()
 
-    def append(self, frame: int, detections: Detections, bridged: str | None = None) -> None:
+    def append(self, frame: int, found: FrameOutput, bridged: str | None = None) -> None:
         """Add the next frame.
 
         Args:
             frame: its index.
-            detections: what was found in it.
+            found: what was found in it.
             bridged: why another frame stood in for this one; None if it was read.
 
         Raises:
@@ -121,9 +131,11 @@ class Journal:
         """
         if frame != self.num_frames:
             raise ValueError(f"{self.path}: frame {self.num_frames} is next, got {frame}")
-        columns = {name: getattr(detections, name).tolist() for name in COLUMNS}
-        self._write({"frame": frame, **columns, "bridged": bridged})
-        self._note(detections, bridged)
+        known = {k: getattr(found.detections, k) for k in (*COLUMNS, *MORE_COLUMNS)}
+        columns = {name: column.tolist() for name, column in known.items() if column is not None}
+        regions = {"regions": found.regions} if found.regions else {}
+        self._write({"frame": frame, **columns, **regions, "bridged": bridged})
+        self._note(found, bridged)
 
     def finish(self) -> None:
         """Note that the video ends here."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from iff_detectron2.predictions import (
+    frame_of,
     on_tracks,
     write_predictions_csv,
     write_predictions_json,
@@ -21,14 +22,29 @@ from iff_detectron2.structures import Detections
 from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.video.writer import CODECS, VideoWriter
 from iff_detectron2.visualization.drawing import draw_detections
+from iff_detectron2.visualization.segments import draw_regions
 
+from .frame_output import FrameOutput, Region
 from .known_data import Classes
 
-PREDICTIONS, SUMMARY = "predictions.json", "run.json"
+PREDICTIONS, SUMMARY, SEGMENTS = "predictions.json", "run.json", "segments.json"
 FORMATS = {"csv": ".csv", "mot": ".txt"}
 
 # Pixels of the longer side: below the first, frames are enlarged to about the second.
 _SMALL, _WATCHABLE = 480, 720
+
+
+def _write_segments(
+    path: Path, frames: Sequence[Mapping[str, Any]], regions: Sequence[Sequence[Region]]
+) -> None:
+    """Write a JSON list with a line per region."""
+    with open_atomically(path) as stream:
+        separator = "[\n"
+        for frame, of_frame in zip(frames, regions, strict=True):
+            for region in of_frame:
+                stream.write(separator + json.dumps({**frame_of(frame), **region}))
+                separator = ",\n"
+        stream.write("\n]\n")
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,7 @@ def write_results(
     classes: Classes,
     formats: Sequence[str],
     summary: dict[str, Any],
+    regions: Sequence[Sequence[Region]] = (),
 ) -> list[Path]:
     """Write predictions, tracks or detections in the formats asked for, and the summary.
 
@@ -68,6 +85,7 @@ def write_results(
         classes: what the class numbers stand for.
         formats: of FORMATS, beside the JSON that is always written.
         summary: content of `run.json`, after the classes.
+        regions: of a semantic or panoptic segmentation, for each frame; written if there are any.
 
     Returns:
         The files.
@@ -78,6 +96,9 @@ def write_results(
         content = {"class_names": classes.names, "category_ids": classes.ids, **summary}
         json.dump(content, stream, indent=2, allow_nan=False)
         stream.write("\n")
+    if any(regions):
+        paths.append(folder / SEGMENTS)
+        _write_segments(paths[-1], frames, regions)
     tracked = detections.track_ids is not None
     for name in formats:
         path = folder / f"{'tracks' if tracked else 'detections'}{FORMATS[name]}"
@@ -120,13 +141,13 @@ class AnnotatedVideo:
     def __exit__(self, *exception: Any) -> None:
         self._writer.__exit__(*exception)
 
-    def write(self, frame: np.ndarray, detections: Detections, caption: str) -> None:
+    def write(self, frame: np.ndarray, found: FrameOutput, caption: str) -> None:
         """Append a frame, a small one enlarged; one of another size than the first is fitted into
         that, its shape kept.
 
         Args:
             frame: uint8 BGR [H, W, 3].
-            detections: of this frame.
+            found: in this frame.
             caption: written into a corner.
         """
         if self._size is None:
@@ -134,8 +155,8 @@ class AnnotatedVideo:
             self._size = (frame.shape[0] * enlarged, frame.shape[1] * enlarged)
         height, width = self._size
         picture = draw_detections(
-            frame,
-            detections,
+            draw_regions(frame, found.regions),
+            found.detections,
             self._names,
             score_threshold=self._style.threshold,
             show_scores=self._style.show_scores,

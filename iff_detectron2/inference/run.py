@@ -21,6 +21,7 @@ from iff_detectron2.structures import Detections
 from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
+from .frame_output import FrameOutput, Region
 from .journal import Journal
 from .known_data import frames_of_source, known_classes
 from .output import AnnotatedVideo, DrawingStyle, write_results
@@ -142,10 +143,13 @@ def _predict_video(
             "postprocess": cfg.TEST.VIDEO.POSTPROCESS,
             "bridged_frames": [{"frame": t, "reason": r} for t, r in journal.bridged.items()],
         }
-        paths = write_results(run.output, detections, frames, classes, run.formats, summary)
+        paths = write_results(
+            run.output, detections, frames, classes, run.formats, summary, journal.regions
+        )
         if drawing is not None and len(frames):
             if not at_once:
-                _draw_again(source, detections, len(frames), drawing, run.progress)
+                by_frame = _by_frame(detections, journal.regions)
+                _draw_again(source, by_frame, drawing, run.progress)
             paths.append(drawing.path)
         for note in dict.fromkeys(source.notes):
             report(note)
@@ -155,21 +159,23 @@ def _predict_video(
         return journal.complete
 
 
+def _by_frame(detections: Detections, regions: Sequence[list[Region]]) -> list[FrameOutput]:
+    starts = detections.row_starts(len(regions))
+    return [
+        FrameOutput(detections[starts[t] : starts[t + 1]], regions[t]) for t in range(len(regions))
+    ]
+
+
 def _draw_again(
-    source: FrameSource,
-    detections: Detections,
-    num_frames: int,
-    drawing: AnnotatedVideo,
-    progress: bool,
+    source: FrameSource, found: Sequence[FrameOutput], drawing: AnnotatedVideo, progress: bool
 ) -> None:
     """Draw the first frames of a video, decoded anew."""
-    starts = detections.row_starts(num_frames)
     with closing(source.read()) as raw, drawing as video:
-        frames = islice(bridged(raw), num_frames)
+        frames = islice(bridged(raw), len(found))
         for index, (frame, _) in enumerate(
-            tqdm(frames, "drawing", num_frames, disable=not progress)
+            tqdm(frames, "drawing", len(found), disable=not progress)
         ):
-            video.write(frame, detections[starts[index] : starts[index + 1]], str(index))
+            video.write(frame, found[index], str(index))
 
 
 def fingerprint(cfg: CfgNode) -> str:
@@ -195,7 +201,7 @@ def _detect(
     run: VideoRun,
     stop: Callable[[], bool],
     report: Callable[[str], None],
-) -> Iterator[tuple[np.ndarray, Detections]]:
+) -> Iterator[tuple[np.ndarray, FrameOutput]]:
     """Note the frames that are not done yet in the journal; yield each with what was found."""
     start = journal.num_frames
     first = predictor.replay_from(start)
@@ -203,10 +209,10 @@ def _detect(
     begin = journal.last_read_before(first)
     waiting: deque[tuple[np.ndarray, str | None]] = deque()
 
-    def results(pairs) -> Iterator[tuple[np.ndarray, Detections]]:
-        for index, instances in pairs:
+    def results(pairs) -> Iterator[tuple[np.ndarray, FrameOutput]]:
+        for index, output in pairs:
             frame, reason = waiting.popleft()
-            found = Detections.from_instances([(index, instances)])
+            found = FrameOutput.from_output(index, output)
             journal.append(index, found, reason)
             yield frame, found
             bar.update()
@@ -233,8 +239,8 @@ def _detect(
                 waiting.append((frame, reason))
                 if reason is not None:
                     bar.write(f"frame {number}: {reason}; the last good frame stands in")
-            yield from results(predictor.push(frame))
-        yield from results(predictor.flush())
+            yield from results(predictor.push_outputs(frame))
+        yield from results(predictor.flush_outputs())
 
 
 def _memory_plan(predictor: VideoPredictor, frame: np.ndarray, name: str) -> str:

@@ -59,7 +59,8 @@ def write_predictions_json(
 
     Each has `image_id`, `video_id`, `frame_index` and `frame_number` where the frames have them,
     `category_id`, `bbox` (XYWH in pixels, width = x2 - x1), `score`, and `track_id` where there is
-    one. Numbers are saved in full, so that evaluating the file gives the same result.
+    one, `segmentation` and `keypoints` where the detector gives masks and keypoints, as COCO has
+    them. Numbers are saved in full, so that evaluating the file gives the same result.
 
     Args:
         path: file to write; its folder is made.
@@ -180,12 +181,13 @@ def _json_results(
         boxes = detections.boxes[rows].astype(np.float64)
         given = detections.sizes
         sizes = boxes[:, 2:] - boxes[:, :2] if given is None else given[rows]
-        for (x1, y1, _, _), (width, height), score, class_id, track_id in zip(
+        for (x1, y1, _, _), (width, height), score, class_id, track_id, more in zip(
             boxes.tolist(),
             sizes.tolist(),
             detections.scores[rows].tolist(),
             detections.classes[rows].tolist(),
             tracks[rows].tolist(),
+            _more(detections[rows]),
             strict=True,
         ):
             category_id = class_id if category_ids is None else category_ids[class_id]
@@ -193,5 +195,18 @@ def _json_results(
             track = "" if track_id == NO_TRACK else f', "track_id": {track_id}'
             yield (
                 f'{head}, "category_id": {category_id}, "bbox": [{x1!r}, {y1!r}, {width!r}, '
-                f'{height!r}], "score": {score!r}{track}}}'
+                f'{height!r}], "score": {score!r}{track}{more}}}'
             )
+
+
+def _more(detections: Detections) -> list[str]:
+    """Return the part of each JSON object for its mask and its keypoints."""
+    if detections.masks is None and detections.keypoints is None:
+        return [""] * len(detections)
+    texts = [""] * len(detections)
+    if detections.masks is not None:
+        texts = [f', "segmentation": {json.dumps(mask)}' for mask in detections.masks]
+    if detections.keypoints is not None:
+        points = detections.keypoints.astype(np.float64).reshape(len(detections), -1).tolist()
+        texts = [f'{text}, "keypoints": {p}' for text, p in zip(texts, points, strict=True)]
+    return texts

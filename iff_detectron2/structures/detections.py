@@ -27,6 +27,9 @@ class Detections:
             tracked.
         sizes: shape [N, 2], width and height x2 - x1 and y2 - y1 as they were given, where that
             was the form; a last bit that is rounded otherwise decides ties in protocol `coco`.
+        masks: shape [N], COCO's run lengths `{"size": [H, W], "counts": str}` of each; None where
+            the detector gives none.
+        keypoints: shape [N, K, 3], x and y in pixels and a score; None likewise.
 
     Raises:
         ValueError: if the columns differ in length, or numbers that should be whole are not.
@@ -38,6 +41,8 @@ class Detections:
     classes: np.ndarray
     track_ids: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         set_column(self, "frames", _integers(self.frames, "frames", np.int32))
@@ -48,6 +53,10 @@ class Detections:
             set_column(self, "track_ids", _integers(self.track_ids, "track_ids", np.int64))
         if self.sizes is not None:
             set_column(self, "sizes", np.asarray(self.sizes, dtype=np.float64).reshape(-1, 2))
+        if self.masks is not None:
+            set_column(self, "masks", np.asarray(self.masks, dtype=object).reshape(-1))
+        if self.keypoints is not None:
+            set_column(self, "keypoints", _floats(self.keypoints))
         check_lengths(len(self.frames), "Detections", **self._columns())
 
     def _columns(self) -> dict[str, np.ndarray]:

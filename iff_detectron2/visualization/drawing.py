@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -11,21 +10,13 @@ import numpy as np
 from iff_detectron2.structures import NO_TRACK, Detections
 from iff_detectron2.structures.image import check_bgr_image
 
-from .image import WHITE, Color, draw_tag, resize, tag_size
+from .image import WHITE, Color, class_color, draw_tag, resize, tag_size
+from .segments import draw_keypoints, draw_mask
 
 _DARK: Color = (35, 35, 35)
 # Most widths of a box that its label may have.
 ROOM = 1.8
 _SMALLEST_FONT = 9
-
-
-def class_color(label: int) -> Color:
-    """Return the colour of a class, BGR; the same in every picture, neighbours far apart in hue."""
-    # The golden ratio spreads any number of hues without clusters.
-    hue = (0.02 + label * 0.6180339887) % 1.0
-    saturation, value = [(0.85, 1.0), (0.6, 1.0), (0.95, 0.8)][label % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(blue * 255), round(green * 255), round(red * 255)
 
 
 def draw_detections(
@@ -76,8 +67,9 @@ def draw_detections(
         short = [f"{name} #{track_id}", f"#{track_id}"] if tracked else [name]
         labels.append([f"{short[0]} {score:.2f}", *short] if show_scores else short)
         colors.append(class_color(track_id if tracked else class_id))
+    picture = _with_masks(frame, shown, colors)
     return draw_boxes(
-        frame,
+        picture,
         shown.boxes,
         labels,
         colors,
@@ -86,6 +78,19 @@ def draw_detections(
         font_size=font_size,
         caption=caption,
     )
+
+
+def _with_masks(frame: np.ndarray, shown: Detections, colors: Sequence[Color]) -> np.ndarray:
+    """Tint masks and draw keypoints, the best score on top; on a copy where there are any."""
+    if not len(shown) or (shown.masks is None and shown.keypoints is None):
+        return frame
+    picture = frame.copy()
+    for row in range(len(shown) - 1, -1, -1):
+        if shown.masks is not None:
+            draw_mask(picture, shown.masks[row], colors[row])
+        if shown.keypoints is not None:
+            draw_keypoints(picture, shown.keypoints[row], colors[row])
+    return picture
 
 
 def draw_boxes(

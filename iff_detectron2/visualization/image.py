@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,15 @@ Color = tuple[int, int, int]
 
 WHITE: Color = (255, 255, 255)
 BLACK: Color = (0, 0, 0)
+
+
+def class_color(label: int) -> Color:
+    """Return the colour of a class, BGR; the same in every picture, neighbours far apart in hue."""
+    # The golden ratio spreads any number of hues without clusters.
+    hue = (0.02 + label * 0.6180339887) % 1.0
+    saturation, value = [(0.85, 1.0), (0.6, 1.0), (0.95, 0.8)][label % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(blue * 255), round(green * 255), round(red * 255)
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:

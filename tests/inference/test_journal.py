@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from iff_detectron2.inference.frame_output import FrameOutput
 from iff_detectron2.inference.journal import Journal
 from iff_detectron2.structures import Detections
 
@@ -15,7 +16,7 @@ def result(frame, count=2, bridged=None):
     instances.pred_boxes = Boxes(torch.arange(4.0 * count).reshape(count, 4) / 3 + frame)
     instances.scores = torch.linspace(0.1, 0.9, count)
     instances.pred_classes = torch.arange(count)
-    return frame, Detections.from_instances([(frame, instances)]), bridged
+    return frame, FrameOutput(Detections.from_instances([(frame, instances)])), bridged
 
 
 @pytest.fixture
@@ -39,7 +40,9 @@ def test_what_is_appended_is_there_again_to_the_last_bit(path):
         detections = journal.detections()
     assert detections.frames.tolist() == [0, 0, 2, 2]
     for name in ("boxes", "scores"):
-        expected = [value for _, found, _ in results for value in getattr(found, name).tolist()]
+        expected = [
+            value for _, found, _ in results for value in getattr(found.detections, name).tolist()
+        ]
         assert getattr(detections, name).tolist() == expected
     assert detections.classes.tolist() == [0, 1, 0, 1]
 
