@@ -22,6 +22,7 @@ from .json_stream import iterate_json_array
 DETECTIONS_PER_BATCH = 1 << 16
 TEXT_COLUMNS = 7
 LARGEST_ID = 2**31 - 1
+REQUIRED_KEYS = frozenset(("image_id", "category_id", "bbox", "score"))
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,14 @@ def _frames(
     """Return the frames, one per run of detections that say the same, and the row of each."""
     frames: list[dict[str, Any]] = []
     starts = []
-    last: list[Any] | None = None
+    last: tuple[Any, ...] | None = None
     for row, entry in enumerate(part):
-        said = [entry.get(key) for key in FRAME_KEYS]
-        missing = {"image_id", "category_id", "bbox", "score"} - entry.keys()
-        if missing:
+        if not entry.keys() >= REQUIRED_KEYS:
+            missing = min(REQUIRED_KEYS - entry.keys())
             image_id = entry.get("image_id", "unknown")
-            raise source.error(first + row, f"it has no {sorted(missing)[0]!r}", image_id)
+            raise source.error(first + row, f"it has no {missing!r}", image_id)
+        get = entry.get
+        said = (entry["image_id"], get("video_id"), get("frame_index"), get("frame_number"))
         if said != last:
             problem = _problem_of_frame(entry)
             if problem:

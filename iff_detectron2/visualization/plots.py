@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from iff_detectron2.utils.files import open_atomically
+
 MOTION_METRICS = ("mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast")
 COLORS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
 
@@ -232,10 +234,5 @@ def save_figure(figure: Figure, png: Path, dpi: float | None = None) -> None:
     """Write a figure as PNG, whole or not at all; makes the folder. `dpi` None: the figure's."""
     if png.suffix.lower() != ".png":
         raise ValueError(f"{png}: the picture is written as PNG; give it a name that ends in .png")
-    png.parent.mkdir(parents=True, exist_ok=True)
-    partial = png.with_name(f".{png.name}.partial-{os.getpid()}")
-    try:
-        figure.savefig(partial, format="png", dpi=dpi or "figure")
-        os.replace(partial, png)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_atomically(png, binary=True) as stream:
+        figure.savefig(stream, format="png", dpi=dpi or "figure")

@@ -10,6 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.structures import BoxMode
 
 from iff_detectron2.data import VIDDatasetMapper, register_mot_challenge
+from iff_detectron2.predictions import write_tracks
+from iff_detectron2.structures import Detections
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
@@ -238,3 +240,24 @@ def test_real_frames_are_where_the_index_says() -> None:
     sample = mapper(dicts[0])
     assert [ref.shape for ref in sample["ref_images"]] == [(3, 576, 768)] * 2
     assert all(1 <= offset <= 10 for offset in sample["ref_offsets"])
+
+
+def test_a_part_is_exported_with_the_numbers_of_the_whole(mot_sequence, tmp_path) -> None:
+    """D7: tracks of frames 3 to 5 are scored against the whole ground truth as they are."""
+    folder = mot_sequence(length=6)
+    dicts, _ = _get(folder, frames=(3, 5))
+    rows = [(row, box) for row, record in enumerate(dicts) for box in record["annotations"]]
+    found = Detections(
+        frames=[row for row, _ in rows],
+        boxes=[box["bbox"] for _, box in rows],
+        scores=[1.0] * len(rows),
+        classes=[0] * len(rows),
+        track_ids=[box["track_id"] for _, box in rows],
+    )
+    write_tracks(tmp_path / "SEQ.txt", found, dicts)
+    truth = (Path(folder) / "gt" / "gt.txt").read_text().splitlines()
+    of_truth = {tuple(map(float, line.split(",")[:6])) for line in truth}
+    exported = (tmp_path / "SEQ.txt").read_text().splitlines()
+    of_export = {tuple(map(float, line.split(",")[:6])) for line in exported}
+    assert {row[0] for row in of_export} == {3, 4, 5}
+    assert of_export == {row for row in of_truth if 3 <= row[0] <= 5}
