@@ -12,7 +12,6 @@ holds; the exit code is the number of those that do not.
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib
 import math
 import sys
@@ -32,6 +31,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 from detectron2.utils.events import EventStorage
+from detectron2.utils.registry import locate
 from torch import Tensor, nn
 
 from iff_detectron2 import add_iff_config
@@ -342,12 +342,11 @@ def subject_of_lazy_model(
     """Return the subject of a LazyConfig's `model`, and a config with temporal keys."""
 
     def build_video(cfg: CfgNode) -> nn.Module:
-        plain = instantiate(model)
-        cls = make_video_arch(type(plain), backbone=backbone)
-        shapes: Any = image_backbone(plain)
-        arguments = {k: instantiate(v) for k, v in copy.deepcopy(model).items() if k != "_target_"}
-        temporal = TemporalAggregation(cfg, shapes.output_shape())
-        return cls(**arguments, temporal=temporal)
+        target = model["_target_"]
+        plain = locate(target) if isinstance(target, str) else target
+        cls = make_video_arch(plain, backbone=backbone)
+        arguments = {name: instantiate(part) for name, part in model.items() if name != "_target_"}
+        return cls(**arguments, temporal=lambda shapes: TemporalAggregation(cfg, shapes))
 
     return Subject(cfg, lambda: instantiate(model), build_video, num_classes=num_classes, **kwargs)
 
@@ -371,8 +370,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--import", dest="imports", action="append", default=[])
     parser.add_argument("--backbone", default="")
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128))
-    parser.add_argument("opts", nargs=argparse.REMAINDER)
-    args = parser.parse_args(arguments)
+    parser.add_argument("opts", metavar="KEY VALUE", nargs="*", default=[])
+    # Options may stand anywhere, also behind the overrides.
+    args = parser.parse_intermixed_args(arguments)
     cfg = get_cfg()
     add_iff_config(cfg)
     for name in args.imports:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -14,8 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
-from detectron2.utils.logger import log_first_n
+from detectron2.structures import Instances
 from torch import nn
 
 from iff_detectron2.data.network_input import NetworkInput
@@ -26,6 +24,7 @@ from iff_detectron2.structures.image import check_bgr_image
 
 from .acceleration import compile_frame_part, mixed_precision, prepare_for_inference
 from .checkpoint import VideoCheckpointer
+from .detector_output import instances_of, named_output
 from .lazy_config import build_lazy_model, lazy_of, yacs_of
 from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
 from .missing_weights import needed_weights
@@ -68,17 +67,6 @@ _Output = tuple[int, tuple[int, int], dict[str, Any]]
 T = TypeVar("T")
 
 
-def _to_cpu(value: Any) -> Any:
-    """Return tensors, and what holds them, on the CPU."""
-    if isinstance(value, Instances | torch.Tensor):
-        return value.to("cpu")
-    if isinstance(value, dict):
-        return {name: _to_cpu(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_to_cpu(one) for one in value)
-    return value
-
-
 class VideoPredictor:
     """Detects in a video whose frames come one at a time, each computed once.
 
@@ -100,7 +88,7 @@ class VideoPredictor:
             cfg: config; window, memory, precision and the rest are under TEST.VIDEO.
             model: the model of this config, to share it; it is put into evaluation mode and
                 otherwise stays as it is. Without one it is built, MODEL.WEIGHTS loaded, and made
-                fast (`engine.inference.prepare_for_inference`).
+                fast (`engine.acceleration.prepare_for_inference`).
 
         Raises:
             ValueError: for a choice under TEST.VIDEO that does not exist.
@@ -374,38 +362,13 @@ class VideoPredictor:
             sample["ref_images"], sample["ref_offsets"] = [new.image], [new.index - frame.index]
         with self._stream():
             (output,) = self.model([sample])
-        if isinstance(output, Instances):
-            output = {"instances": output}
-        if not isinstance(output, dict):
-            raise TypeError(
-                f"{type(self.model).__name__} gives {type(output).__name__} for a frame; a "
-                "predictor needs a dict of outputs by name, or Instances"
-            )
-        size = frame.height, frame.width
-        return [(self._first_frame + frame.index, size, _to_cpu(output))]
+        named = named_output(output, type(self.model).__name__)
+        return [(self._first_frame + frame.index, (frame.height, frame.width), named)]
 
     def _instances(self, outputs: list[_Output]) -> Results:
         """Return the detections among outputs."""
-        results = []
-        for index, size, output in outputs:
-            instances = output.get("instances")
-            if instances is None:
-                log_first_n(
-                    logging.WARNING,
-                    f"{type(self.model).__name__} gives no 'instances' for some frames, but "
-                    f"{', '.join(output) or 'nothing'}; push_outputs, flush_outputs and outputs of "
-                    "VideoPredictor return all that it gives",
-                    name=__name__,
-                    key="message",
-                )
-                instances = Instances(
-                    size,
-                    pred_boxes=Boxes(torch.zeros(0, 4)),
-                    scores=torch.zeros(0),
-                    pred_classes=torch.zeros(0, dtype=torch.int64),
-                )
-            results.append((index, instances))
-        return results
+        name = type(self.model).__name__
+        return [(index, instances_of(output, size, name)) for index, size, output in outputs]
 
     def _precision(self) -> AbstractContextManager:
         if self.amp_type is None:

@@ -57,7 +57,7 @@ class VideoTrainer(DefaultTrainer):
         data_loader = self.build_train_loader(cfg)
         check_test_sets(type(self), cfg)
         check_classes(model, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
-        device_ids = [comm.get_local_rank()] if model.device.type == "cuda" else None
+        device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
         amp = cfg.SOLVER.AMP.ENABLED
         if parts == 1:

@@ -318,3 +318,93 @@ def test_compiled_parts_give_the_same(model, monkeypatch):
     assert compiled.backbone.forward.plain.__self__ is compiled.backbone
     for t, instances in results.items():
         assert_same(instances, expected[t])
+
+
+class Interrupted(BaseException):
+    """Stands for Ctrl-C."""
+
+
+def fail_once(owner, name, after=0):
+    """Have a method of a module fail once, after so many calls."""
+    own, calls = getattr(owner, name), []
+
+    def fail(*args, **kwargs):
+        calls.append(1)
+        if len(calls) <= after:
+            return own(*args, **kwargs)
+        delattr(owner, name)  # the method of the class is back
+        raise Interrupted
+
+    setattr(owner, name, fail)
+
+
+@pytest.mark.parametrize("part", ["backbone.stem", "temporal.aggregators.reduction", "roi_heads"])
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_frame_can_be_pushed_again_after_a_failure(model, part, at):
+    frames, others = make_frames(6), make_frames(6, seed=1)
+    expected = run(predictor_of(model), frames)
+    beside, together = run(predictor_of(model), others), {}
+    predictor, other = predictor_of(model), predictor_of(model)
+    results = {}
+    for t, frame in enumerate(frames):
+        # Before the first result there is nothing but the backbone that could fail.
+        if t == (at if part == "backbone.stem" else max(at, predictor.delay)):
+            held = predictor.memory.nbytes()
+            fail_once(model.get_submodule(part), "forward")
+            with pytest.raises(Interrupted):
+                predictor.push(frame)
+            assert predictor.memory.nbytes() <= held
+        together.update(other.push(others[t]))
+        results.update(predictor.push(frame))
+    results.update(predictor.flush())
+    together.update(other.flush())
+    for t in range(6):
+        assert_same(results[t], expected[t])
+        assert_same(together[t], beside[t])
+
+
+def test_after_a_failure_a_reset_gives_a_fresh_stream(model):
+    frames, others = make_frames(5), make_frames(5, seed=1)
+    predictor = predictor_of(model)
+    expected = run(predictor_of(model), others)
+    for frame in frames[:4]:
+        predictor.push(frame)
+    fail_once(model.roi_heads, "forward")
+    with pytest.raises(Interrupted):
+        predictor.push(frames[4])
+    predictor.reset()
+    results = run(predictor, others)
+    for t in range(5):
+        assert_same(results[t], expected[t])
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_end_that_fails_can_be_repeated(model, after):
+    frames = make_frames(5)
+    expected = run(predictor_of(model), frames)
+    predictor = predictor_of(model)
+    results = dict(result for frame in frames for result in predictor.push(frame))
+    fail_once(model.roi_heads, "forward", after)
+    with pytest.raises(Interrupted):
+        predictor.flush()
+    results.update(predictor.flush())
+    for t in range(5):
+        assert_same(results[t], expected[t])
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_change_of_size_that_fails_can_be_repeated(model, after):
+    parts = [make_frames(4), make_frames(4, 64, 48, seed=1)]
+    opts = ("TEST.VIDEO.ON_SIZE_CHANGE", "reset")
+    frames = [frame for part in parts for frame in part]
+    expected = run(predictor_of(model, *opts), frames)
+    predictor = predictor_of(model, *opts)
+    results = dict(result for frame in parts[0] for result in predictor.push(frame))
+    # Two results of the first part wait; the third thing that may fail is the new frame.
+    fail_once(model.roi_heads if after < 2 else model.backbone.stem, "forward", after % 2)
+    with pytest.raises(Interrupted):
+        predictor.push(parts[1][0])
+    results.update(result for frame in parts[1] for result in predictor.push(frame))
+    results.update(predictor.flush())
+    for t in range(8):
+        assert_same(results[t], expected[t])
