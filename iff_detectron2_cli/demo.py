@@ -130,7 +130,8 @@ def draw_results(
     write_annotated_video(
         dicts, found, names, paths["annotated video"], threshold=threshold, num_videos=4
     )
-    write_alignment_panel(cfg, model, dataset, dicts, names, paths["feature flow and alignment"])
+    panel = paths["feature flow and alignment"]
+    write_alignment_panel(cfg, model, dataset, dicts, names, panel, threshold)
     return paths
 
 
@@ -214,7 +215,13 @@ def _fastest_frame(dicts: Sequence[dict]) -> dict:
 
 
 def write_alignment_panel(
-    cfg: Any, model: Any, dataset: str, dicts: Sequence[dict], names: Sequence[str], path: Path
+    cfg: Any,
+    model: Any,
+    dataset: str,
+    dicts: Sequence[dict],
+    names: Sequence[str],
+    path: Path,
+    threshold: float,
 ) -> None:
     """Draw the alignment of some neighbours with a frame in which much moves (cf. Fig. 6)."""
     import cv2
@@ -230,6 +237,6 @@ def write_alignment_panel(
     record = _fastest_frame(dicts)
     name = f"{Path(record['video_id']).name}  {record['frame_index']}"
     rows = alignment_rows(model, mapper(record), SHOWN_OFFSETS, name=name)
-    picture = alignment_panel(rows, names, score_threshold=SCORE_THRESHOLD)
+    picture = alignment_panel(rows, names, score_threshold=threshold)
     if not cv2.imwrite(str(path), picture):
         raise OSError(f"cannot write {path}")

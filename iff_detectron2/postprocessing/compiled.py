@@ -1,7 +1,8 @@
 """The loops of Seq-NMS, compiled by numba; imported on use, because numba is optional.
 
-Rows are the boxes of one video in the order of `seq_nms_arrays`: by class, then frame, then falling
-score. A row is named by its number, and where a rule leaves a choice, the smaller number wins.
+Rows are the boxes of one video in the order of `rescore_detections`: by class, then frame, then
+falling score. A row is named by its number, and where a rule leaves a choice, the smaller number
+wins.
 """
 
 from __future__ import annotations
