@@ -46,6 +46,23 @@ def check_registered(name: str, where: str = "") -> None:
         )
 
 
+def check_labelled(name: str) -> None:
+    """Refuse a dataset without labels, which can only be predicted on.
+
+    Args:
+        name: a registered dataset.
+
+    Raises:
+        ValueError: none of its records has annotations, or what stands for them in segmentation.
+    """
+    keys = {"annotations", "sem_seg_file_name", "segments_info"}
+    if not any(keys & record.keys() for record in DatasetCatalog.get(name)):
+        raise ValueError(
+            f"the dataset {name!r} has no labels (`annotations` missing or null): it can only be "
+            "predicted on"
+        )
+
+
 class VideoDataset:
     """Dataset dicts, frame index and metadata of one dataset, from one reading of its files.
 

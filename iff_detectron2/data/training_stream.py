@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from iff_detectron2.utils.seeding import seeded
 
+from .catalog import check_labelled
+
 Sample = dict[str, Any]
 Key = tuple[int, int]  # position in the stream over all processes, index in the dataset
 
@@ -94,8 +96,10 @@ class TrainingStream:
         """Read `DATASETS.TRAIN`; sampler, batches and workers are those of the config.
 
         Raises:
-            ValueError: as the constructor.
+            ValueError: a dataset has no labels, or as the constructor.
         """
+        for name in cfg.DATASETS.TRAIN:
+            check_labelled(name)
         keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
         dicts = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN,

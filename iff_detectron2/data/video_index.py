@@ -1,4 +1,4 @@
-"""Which files are the frames of a video, also the unlabelled ones that only serve as neighbours."""
+"""Which files are the frames of a video, also those without labels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class VideoIndex(Mapping[str, Sequence[str]]):
     """Read-only table from a video's id to the files of all its frames, in order.
 
     It is built before Detectron2 filters frames without objects, so that those still serve as
-    neighbours.
+    reference frames.
     """
 
     def __init__(self, videos: Mapping[str, Sequence[str]] | None = None) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from iff_detectron2.data import NumberedFrames, read_frame
 from iff_detectron2.utils.parallel import map_blocks, split_blocks
 from iff_detectron2.video.frames import split_frame_name
-from iff_detectron2.video.images import check_depth
+from iff_detectron2.video.images import check_depth, upright_size
 
 from .identity import by_video
 from .report import Finding, finding
@@ -22,7 +22,6 @@ Videos = Mapping[str, Sequence[str]]
 _BLOCK = 64
 _JPEG = (".jpg", ".jpeg")
 _END_OF_IMAGE = b"\xff\xd9"
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: width and height change places
 
 
 def check_files(dicts: Sequence[Record], videos: Videos, decode: bool) -> list[Finding]:
@@ -31,7 +30,7 @@ def check_files(dicts: Sequence[Record], videos: Videos, decode: bool) -> list[F
     Args:
         dicts: dataset dicts.
         videos: frame index, video id -> files of its frames.
-        decode: decode every frame, also the neighbours without annotation; otherwise headers are
+        decode: decode every frame, also those without annotation; otherwise headers are
             read, and only JPEGs without their end are decoded.
     """
     listed = list(dict.fromkeys(record["file_name"] for record in dicts))
@@ -113,14 +112,13 @@ def _look_at(name: str) -> Look:
         return name, None, ""  # opening the video for each frame would decode it
     try:
         with Image.open(name) as image:
-            width, height = image.size
             check_depth(image)
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            size = upright_size(image)
         if name.lower().endswith(_JPEG) and not _ends(name):
             return _decode(name)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return name, None, str(error)
-    return name, ((height, width) if turned else (width, height)), ""
+    return name, size, ""
 
 
 def _ends(name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.data.catalog import category_ids_of
+from iff_detectron2.data.catalog import category_ids_of, check_labelled
 from iff_detectron2.predictions import FRAME_KEYS
 from iff_detectron2.structures import GroundTruth
 
@@ -62,11 +62,7 @@ class EvaluationDataset:
         dataset_dicts = DatasetCatalog.get(name)
         if not dataset_dicts:
             raise ValueError(f"Dataset {name!r} has no frames to evaluate")
-        if not any("annotations" in record for record in dataset_dicts):
-            raise ValueError(
-                f"Dataset {name!r} has no labels (`annotations` is missing or null): there is "
-                "nothing to evaluate against, it can only be predicted on"
-            )
+        check_labelled(name)
         class_names = metadata.get("thing_classes")
         if not class_names:
             raise ValueError(f"Dataset {name!r} has no `thing_classes` in its metadata")

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: width and height change places
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -37,6 +38,12 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Return a sorting key that takes runs of digits as numbers."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts], name
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in pixels that an image has when it is read upright, from its header."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(_ORIENTATION) in _TURNED else (width, height)
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from iff_detectron2.data.moving_shapes import MovingShapesOptions
 from iff_detectron2_cli import synth
 
 SMALL = (
@@ -68,3 +70,12 @@ def test_bad_values_are_told_in_a_sentence(
         _run(str(tmp_path), "--size", "224")
     assert "expected WIDTHxHEIGHT such as 224x160, got '224'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_option_of_the_set_has_its_flag_and_default() -> None:
+    parser = argparse.ArgumentParser()
+    synth.add_arguments(parser)
+    parsed = vars(parser.parse_args(["somewhere"]))
+    for option in fields(MovingShapesOptions):
+        assert parsed[option.name] == option.default
+        assert f"{option.metadata['flag']} " in parser.format_help()

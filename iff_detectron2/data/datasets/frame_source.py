@@ -15,11 +15,9 @@ from iff_detectron2.video.frames import (
     video_frame_size,
     video_length,
 )
-from iff_detectron2.video.images import natural_key
+from iff_detectron2.video.images import natural_key, upright_size
 
 from .frame_folder import image_names, numbers_in
-
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: width and height change places
 
 
 class VideoFrames(NamedTuple):
@@ -102,10 +100,8 @@ def frame_size(file_name: str) -> tuple[int, int]:
         return video_frame_size(parts[0])
     try:
         with Image.open(file_name) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            return upright_size(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"the frame {file_name} does not exist") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the frame {file_name} cannot be read: {error}") from None
-    return (height, width) if turned else (width, height)

@@ -151,11 +151,11 @@ def register_coco_vid(
         image_root: folder that the `file_name` of the images are below.
         classes: names of categories to use, in the order of `category_id`; annotations of the
             others are left out. All, in the order of their ids, if left out.
-        annotated_only: list only images with an annotation; the others stay neighbours. For
+        annotated_only: list only images with an annotation; the others stay reference frames. For
             files that list all frames and label some.
         unlisted_frames: image files that the JSON does not list, but whose names differ from
             those of a video only in the number: "gaps" makes those between the listed frames
-            neighbours, "all" all of them, "none" none.
+            reference frames, "all" all of them, "none" none.
 
     Raises:
         ValueError: the name is taken, a class is given twice, or `unlisted_frames` is unknown.

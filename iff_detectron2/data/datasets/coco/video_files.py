@@ -108,7 +108,7 @@ def register_video_files(
     `videos`: `id`, `file_name` below the root, maybe `name`, `width`, `height`, `length` (frames in
     the file; without it each file is opened once to count them). `images`: `id`, `video_id`,
     `frame_id`. `annotations` and `categories` as in COCO-VID. Only annotated frames need an entry
-    in `images`; all frames of a file serve as neighbours. `file_name` of a dataset dict is
+    in `images`; all frames of a file serve as reference frames. `file_name` of a dataset dict is
     `<video file>#frame=<number from 0>`, which `read_frame` reads.
 
     Args:
@@ -116,7 +116,7 @@ def register_video_files(
         json_file: the annotation file.
         video_root: folder that the video files are below.
         classes: see `register_coco_vid`.
-        annotated_only: list only frames with an annotation; the others stay neighbours.
+        annotated_only: list only frames with an annotation; the others stay reference frames.
         first_frame: number that the annotations give the first frame of a file, 0 or 1.
 
     Raises:

@@ -186,9 +186,9 @@ def register_youtube_vis(
         image_root: folder that the `file_names` are below, `JPEGImages` as a rule.
         classes: see `register_coco_vid`.
         annotated_only: list only frames in which some track has a box or a mask; the others stay
-            neighbours.
+            reference frames.
         unlisted_frames: see `register_coco_vid`; with the folder of all frames as root, "gaps"
-            makes those between the listed ones neighbours.
+            makes those between the listed ones reference frames.
 
     Raises:
         ValueError: the name is taken, a class is given twice, or `unlisted_frames` is unknown.

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from iff_detectron2 import add_iff_config
 from iff_detectron2.data import (
     register_burst,
     register_coco_frames,
@@ -18,6 +20,7 @@ from iff_detectron2.data import (
     register_from_specs,
     register_youtube_vis,
 )
+from iff_detectron2.data.training_stream import TrainingStream
 from iff_detectron2.evaluation import VIDEvaluator
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
@@ -196,6 +199,11 @@ def test_sets_without_labels(load_frames, missing: bool) -> None:
     assert MetadataCatalog.get("set").thing_classes == ["ball"]
     with pytest.raises(ValueError, match=r"'set' has no labels .*can only be predicted on"):
         VIDEvaluator("set")
+    cfg = get_cfg()
+    add_iff_config(cfg)
+    cfg.DATASETS.TRAIN = ("set",)
+    with pytest.raises(ValueError, match=r"'set' has no labels .*can only be predicted on"):
+        TrainingStream.from_config(cfg, mapper=lambda sample: sample)
 
 
 def test_nesting_without_end_is_named(tmp_path: Path) -> None:
