@@ -63,11 +63,14 @@ def zoo_server(tmp_path_factory, monkeypatch) -> Any:
 
     server = ZooServer()
     monkeypatch.setattr(file_io, "download", server.download)
-    handler = PathManager._get_path_handler("https://dl.fbaipublicfiles.com")
+    handlers = PathManager._path_handlers.values()
+    downloading = [h for h in handlers if isinstance(h, file_io.HTTPURLHandler)]
+    assert downloading
 
     def forget() -> None:
         monkeypatch.setenv("FVCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        monkeypatch.setattr(handler, "cache_map", {})
+        for handler in downloading:
+            monkeypatch.setattr(handler, "cache_map", {})
 
     server.forget = forget
     forget()

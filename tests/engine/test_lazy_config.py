@@ -143,6 +143,8 @@ def test_training_takes_detectron2_s_own_config(tmp_path, monkeypatch, fresh_bui
         *("dataloader.test.dataset.names=moving_shapes_val", "dataloader.test.num_workers=0"),
         *(f"dataloader.train.mapper.augmentations={small}", "dataloader.train.total_batch_size=2"),
         *(f"dataloader.test.mapper.augmentations={small}", "model.num_classes=8"),
+        # No weights to start from: so nothing is frozen.
+        "model.backbone.bottom_up.freeze_at=0",
         "dataloader.evaluator._target_=iff_detectron2.evaluation.VIDEvaluator",
     ]
     assert main(train) == 0, capsys.readouterr().err
