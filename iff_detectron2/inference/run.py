@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -19,6 +19,7 @@ from iff_detectron2.engine.predictor import VideoPredictor
 from iff_detectron2.engine.preflight import check_classes
 from iff_detectron2.structures import Detections
 from iff_detectron2.utils.folder_lock import owned_folder
+from iff_detectron2.video.read_ahead import read_ahead
 from iff_detectron2.video.sources import CameraSource, FrameSource, bridged
 
 from .frame_output import FrameOutput, Region
@@ -224,11 +225,17 @@ def _detect(
         desc=source.name,
         disable=not run.progress,
     )
-    with closing(source.read(begin)) as raw, bar:
+    # A camera is not read ahead: it ends where the user says, and what it has shown is brought to
+    # its end.
+    live = isinstance(source, CameraSource)
+    with ExitStack() as stack:
+        raw = stack.enter_context(closing(source.read(begin)))
+        if not live:
+            raw = stack.enter_context(closing(read_ahead(raw)))
+        stack.enter_context(bar)
         frames: Iterator[tuple[np.ndarray, str | None]]
         frames = islice(bridged(raw), first - begin, None)
-        if isinstance(source, CameraSource):
-            # The camera ends here, and what it has shown is brought to an end.
+        if live:
             frames = takewhile(lambda _: not stop(), frames)
         head = list(islice(frames, 1))
         for frame, _ in head:

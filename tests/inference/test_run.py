@@ -7,6 +7,7 @@ import pytest
 from toy_models import tiny_cfg
 from video_runs import SIZES, make_frames, make_model, write_frames
 
+from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.inference.output import DrawingStyle, watchable_scale
 from iff_detectron2.inference.run import JOURNAL, VideoRun, predict_video
@@ -233,11 +234,22 @@ class CountingSource(FolderSource):
 
 
 @pytest.mark.parametrize(("postprocess", "times"), [("", 1), ("seq_nms_plus", 2)])
-def test_a_frame_is_decoded_once_unless_it_must_be_drawn_later(model, tmp_path, postprocess, times):
+def test_a_frame_is_decoded_once_unless_it_must_be_drawn_later(
+    model, tmp_path, monkeypatch, postprocess, times
+):
     write_frames(tmp_path / "clip", make_frames(6))
     source = CountingSource(tmp_path / "clip")
+    resized = []
+    to_input = NetworkInput.__call__
+    monkeypatch.setattr(
+        NetworkInput,
+        "__call__",
+        lambda self, frame: resized.append(frame.any()) or to_input(self, frame),
+    )
     run(model, source, tmp_path / "out", "TEST.VIDEO.POSTPROCESS", postprocess, draw=True)
     assert source.decoded == 6 * times
+    # The plan of memory is made of blank frames.
+    assert sum(resized) == 6
     assert len(read_video(tmp_path / "out" / "annotated.webm")) == 6
 
 
