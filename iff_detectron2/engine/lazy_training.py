@@ -21,6 +21,8 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
+from iff_detectron2.utils.folder_lock import own_folder
+
 from .checkpoint import VideoCheckpointer
 from .config_file import find_config
 from .defaults import check_output_folder, read_lazy_config
@@ -53,7 +55,11 @@ def train_or_test_lazily(args: argparse.Namespace) -> dict[str, Any] | None:
     """
     cfg = read_lazy_config(args)
     file = str(find_config(args.config_file))
+    if cfg.train.device == "cpu" and cfg.train.get("amp", {}).get("enabled", False):
+        raise ValueError("train.amp.enabled needs a GPU, but train.device is cpu")
     check_output_folder(cfg.train.output_dir, args)
+    if comm.is_main_process():
+        own_folder(cfg.train.output_dir)
     default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": file}))
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="iff_detectron2")
     model = build_lazy_model(cfg)
@@ -69,8 +75,6 @@ def _train(cfg: DictConfig, model: nn.Module, resume: bool) -> dict[str, Any] | 
     settings = cfg.train
     on_gpu = settings.device != "cpu"
     amp = settings.get("amp", {}).get("enabled", False)
-    if amp and not on_gpu:
-        raise ValueError("train.amp.enabled needs a GPU, but train.device is cpu")
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     if settings.get("clip_gradients"):

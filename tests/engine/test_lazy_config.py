@@ -156,5 +156,7 @@ def test_training_takes_detectron2_s_own_config(tmp_path, monkeypatch, fresh_bui
     last = torch.load(out / "model_final.pth", weights_only=True)
     assert last["iteration"] == 2
     assert main([*train, "--eval-only", "--resume"]) == 0, capsys.readouterr().err
-    assert main([*train, "train.amp.enabled=True"]) == 2
+    assert main(train) == 2
+    assert "holds the checkpoints of a training" in capsys.readouterr().err
+    assert main([*train, "--resume", "train.amp.enabled=True"]) == 2
     assert "train.amp.enabled needs a GPU" in capsys.readouterr().err
