@@ -19,7 +19,6 @@ from detectron2.modeling import (
     BACKBONE_REGISTRY,
     META_ARCH_REGISTRY,
     Backbone,
-    MViT,
     build_backbone,
     detector_postprocess,
 )
@@ -348,6 +347,8 @@ def lazy_model(kind: str) -> Any:
     Args:
         kind: ViT or MViT.
     """
+    from detectron2.modeling import MViT  # not in the 0.6 release
+
     common = Path(detectron2.__file__).parent / "model_zoo/configs/common/models"
     model = LazyConfig.load(str(common / "mask_rcnn_vitdet.py")).model
     if kind == "ViT":

@@ -28,6 +28,7 @@ SIZE = (49, 65)
 def subject(style: str) -> Subject:
     if style in ("ViT", "MViT"):
         pytest.importorskip("timm", reason="Detectron2's ViT and MViT need timm")
+        pytest.importorskip("detectron2.modeling.backbone.vit", reason="Detectron2 0.6 has no ViT")
         cfg = foreign_cfg("GeneralizedRCNN")
         return subject_of_lazy_model(lazy_model(style), cfg, size=SIZE, num_classes=CLASSES)
     return subject_of_config(foreign_cfg(style), size=SIZE)
