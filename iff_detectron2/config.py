@@ -25,6 +25,10 @@ def add_iff_config(cfg: CN) -> None:
     # Dilation of that layer (6 in FGFA's release; the paper does not say).
     cfg.MODEL.DILATED_RESNET.REDUCTION_DILATION = 6
 
+    # Compute the blocks of the backbone again in the backward pass instead of keeping what they
+    # computed (gradient checkpointing): less memory, more time. Not with BatchNorm.
+    cfg.MODEL.BACKBONE.RECOMPUTE = False
+
     # --- R-FCN head -----------------------------------------------------------------------------
     cfg.MODEL.RFCN = CN()
     # Bins a side of the position-sensitive maps.
@@ -126,6 +130,9 @@ def add_iff_config(cfg: CN) -> None:
     # The images that a process has in a step pass the model in this number of parts, whose
     # gradients add up; 0: one image at a time. IMS_PER_BATCH and the schedule keep their meaning.
     cfg.SOLVER.ACCUMULATE_STEPS = 1
+    # With SOLVER.AMP.ENABLED: float16 (with a loss scale), bfloat16, or empty for float16 on a GPU
+    # and bfloat16 on a CPU.
+    cfg.SOLVER.AMP.DTYPE = ""
 
     # What to do where the files of a training sample cannot be read: raise, or skip, which takes
     # another sample in its place, as long as no more than so many different ones are bad.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Container
 
 HELP = "rename public ResNet and FlowNetS weights to a file for MODEL.WEIGHTS"
 EXAMPLE = (
@@ -17,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         metavar="FILE",
-        help="ImageNet weights of a ResNet: of torchvision, or of Detectron2's model zoo as "
+        help="ImageNet weights of a ResNet: of torchvision, of mmdetection's detectors, of FGFA's "
+        "MXNet release as .npz, or of Detectron2's zoo as "
         "detectron2://ImageNetPretrained/MSRA/R-101.pkl",
     )
     parser.add_argument(
@@ -29,6 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="map of the backbone whose flow FlowNetS predicts (default: %(default)s)",
     )
+
+
+def settings_of(names: Container[str]) -> str:
+    """Return the settings that go with a ResNet that is not Detectron2's own; empty if it is."""
+    torchvision = (
+        "MODEL.RESNETS.STRIDE_IN_1X1 False INPUT.FORMAT RGB "
+        'MODEL.PIXEL_MEAN "[123.675, 116.28, 103.53]" MODEL.PIXEL_STD "[58.395, 57.12, 57.375]"'
+    )
+    if "layer1.0.conv1.weight" in names:
+        return f"torchvision's ResNet goes with {torchvision}"
+    if "backbone.layer1.0.conv1.weight" in names:
+        return (
+            f"mmdetection's ResNet goes with {torchvision} if it was made with style='pytorch', "
+            "and with Detectron2's own settings if with style='caffe'"
+        )
+    if "res2a_branch2a_weight" in names or "arg:res2a_branch2a_weight" in names:
+        return (
+            "MXNet's ResNet goes with INPUT.FORMAT RGB "
+            'MODEL.PIXEL_MEAN "[123.15, 115.90, 103.06]" MODEL.PIXEL_STD "[1.0, 1.0, 1.0]"'
+        )
+    return ""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,12 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if args.backbone:
         source = read_weights(args.backbone)
         weights.update({f"backbone.{k}": v for k, v in convert_backbone(source).items()})
-        if "layer1.0.conv1.weight" in source:
-            print(
-                "torchvision's ResNet goes with MODEL.RESNETS.STRIDE_IN_1X1 False INPUT.FORMAT RGB "
-                'MODEL.PIXEL_MEAN "[123.675, 116.28, 103.53]" '
-                'MODEL.PIXEL_STD "[58.395, 57.12, 57.375]"'
-            )
+        if said := settings_of(source):
+            print(said)
     if args.flownet:
         prefix = f"temporal.aggregators.{args.feature}.flow_estimator"
         flownet = convert_flownet(read_weights(args.flownet))

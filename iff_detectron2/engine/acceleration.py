@@ -18,7 +18,10 @@ from iff_detectron2.layers import DeformConv2d
 from iff_detectron2.modeling.seam import VideoMixin, image_backbone
 
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
-_SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
+_IN_FLOAT32 = (
+    *(F.softmax, torch.softmax, torch.Tensor.softmax),
+    *(F.cross_entropy, F.binary_cross_entropy_with_logits),
+)
 
 
 def prepare_for_inference(model: nn.Module) -> nn.Module:
@@ -57,11 +60,11 @@ def _can_fold(module: Any) -> bool:
     return module.norm.running_mean is not None and not hooked
 
 
-class _Float32Softmax(TorchFunctionMode):
-    """What autocast does on CUDA and not on the CPU: a softmax in float32."""
+class _Float32Classes(TorchFunctionMode):
+    """What autocast does on CUDA and not on the CPU: scores and losses of classes in float32."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in _SOFTMAX and args and args[0].dtype in (torch.float16, torch.bfloat16):
+        if func in _IN_FLOAT32 and args and args[0].dtype in (torch.float16, torch.bfloat16):
             args = (args[0].float(), *args[1:])
         return func(*args, **(kwargs or {}))
 
@@ -71,10 +74,10 @@ def mixed_precision(device_type: str, dtype: torch.dtype) -> Iterator[None]:
     """Run convolutions and matrix products in `dtype`, and keep float32 where rounding would tell.
 
     The operators of iff_detectron2.layers (correlation, cosine, the sum over the frames) turn their
-    inputs to float32 themselves; the softmax over classes gets float32 from this context.
+    inputs to float32 themselves; the softmax over classes and its losses get float32 here.
     """
-    softmax = nullcontext() if device_type == "cuda" else _Float32Softmax()
-    with torch.autocast(device_type, dtype), softmax:
+    classes = nullcontext() if device_type == "cuda" else _Float32Classes()
+    with torch.autocast(device_type, dtype), classes:
         yield
 
 

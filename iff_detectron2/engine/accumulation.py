@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, SimpleTrainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .acceleration import mixed_precision
 from .bad_step import FiniteLosses
 
 
@@ -44,8 +46,18 @@ class CheckedTrainer(FiniteLosses, SimpleTrainer):
     """Detectron2's `SimpleTrainer` with a look at the losses of each process."""
 
 
-class CheckedAMPTrainer(FiniteLosses, AMPTrainer):
-    """The same in mixed precision."""
+def training_precision(cfg: CfgNode) -> torch.dtype | None:
+    """Return the smaller type of a training, None for float32 throughout.
+
+    Raises:
+        ValueError: if SOLVER.AMP.DTYPE names no such type.
+    """
+    amp = cfg.SOLVER.AMP
+    by_default = torch.bfloat16 if cfg.MODEL.DEVICE == "cpu" else torch.float16
+    kinds = {"": by_default, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if amp.DTYPE not in kinds:
+        raise ValueError(f"SOLVER.AMP.DTYPE must be float16, bfloat16 or '', got {amp.DTYPE!r}")
+    return kinds[amp.DTYPE] if amp.ENABLED else None
 
 
 class AccumulatingTrainer(CheckedTrainer):
@@ -113,11 +125,30 @@ class AccumulatingTrainer(CheckedTrainer):
 
 
 class AccumulatingAMPTrainer(AccumulatingTrainer, AMPTrainer):
-    """The same in mixed precision: one loss scale for all parts of a step."""
+    """The same in mixed precision, on a CPU too.
+
+    In float16 the loss is scaled, once for all parts of a step, and a step whose gradients overflow
+    is left out; bfloat16 reaches as far as float32 and needs no scale.
+    """
+
+    def __init__(
+        self, model: nn.Module, *args: Any, precision: torch.dtype = torch.float16, **kwargs: Any
+    ) -> None:
+        """
+        Args:
+            model: the model.
+            args, kwargs: those of `AccumulatingTrainer` and of Detectron2's `AMPTrainer`.
+            precision: type of convolutions and matrix products.
+        """
+        self._device_type = next(model.parameters()).device.type
+        if kwargs.get("grad_scaler") is None:
+            scaled = precision is torch.float16
+            kwargs["grad_scaler"] = torch.amp.GradScaler(self._device_type, enabled=scaled)
+        super().__init__(model, *args, **kwargs)
+        self.precision = precision
 
     def _losses(self, part: Sequence[dict]) -> dict[str, Tensor]:
-        device = next(self.model.parameters()).device.type
-        with torch.autocast(device, dtype=self.precision):
+        with mixed_precision(self._device_type, self.precision):
             return self.model(part)
 
     def _backward(self, loss: Tensor) -> None:

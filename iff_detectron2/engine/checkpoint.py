@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,40 @@ from torch import nn
 from iff_detectron2.utils.files import open_atomically
 
 from .missing_weights import Mismatch, Needs
-from .pickled_arrays import load_pickled_arrays
+from .pickled_arrays import TORCH_GLOBALS, load_pickled_arrays, put_arrays
 
+_UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError)
 LAST_CHECKPOINT = "last_checkpoint"
 
 
 def load_torch_file(filename: str) -> Any:
-    """Read a file of `torch.save` that holds tensors and plain containers.
+    """Read a file of `torch.save` that holds tensors, arrays, numbers and plain containers.
 
     Raises:
         ValueError: if it is cut, or holds anything else.
     """
     try:
-        return torch.load(filename, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+        with torch.serialization.safe_globals(TORCH_GLOBALS):
+            return put_arrays(torch.load(filename, map_location="cpu", weights_only=True))
+    except _UNREADABLE as error:
+        raise _unreadable(filename, error) from error
+
+
+def _unreadable(filename: str, error: Exception) -> ValueError:
+    """Say what is wrong with a file; torch's own text advises to run whatever code is in it."""
+    what = re.search(r"GLOBAL ([\w.]+)", str(error))
+    found = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+    if what is None and found is not None:
+        reason = found[1]
+    elif what is None:
+        first = str(error).strip().splitlines()[:1]
+        reason = f"it is cut, or no file of torch.save ({first[0] if first else 'no content'})"
+    else:
+        reason = (
+            f"it holds {what[1]}, which is no tensor, array or number and could run code; whoever "
+            "trusts the file can save its weights alone, torch.save({'model': weights}, FILE)"
+        )
+    return ValueError(f"cannot read the checkpoint {filename}: {reason}")
 
 
 class VideoCheckpointer(DetectionCheckpointer):
@@ -94,9 +114,9 @@ class VideoCheckpointer(DetectionCheckpointer):
         if not filename.endswith(".pkl"):
             try:
                 return super()._load_file(filename)
-            except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            except _UNREADABLE as error:
                 # From Detectron2 0.6, which reads the file without `_torch_load`.
-                raise ValueError(f"cannot read the checkpoint {filename}: {error}") from error
+                raise _unreadable(filename, error) from error
         data = load_pickled_arrays(filename)
         if "model" in data and "__author__" in data:
             return data

@@ -34,8 +34,15 @@ def read_weights(path: str) -> Weights:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds anything but arrays and plain containers, or no arrays.
+        ValueError: if it is MXNet's own, holds no arrays, or anything but arrays and plain
+            containers.
     """
+    if path.endswith(".params"):
+        raise ValueError(
+            f"{path} is MXNet's, which only MXNet reads: where it is installed, run python -c "
+            "\"import mxnet, numpy; numpy.savez('weights.npz', **{name: x.asnumpy() for name, x in "
+            f"mxnet.nd.load('{Path(path).name}').items()}})\" and convert weights.npz"
+        )
     local = PathManager.get_local_path(path)
     if local.endswith(".npz"):
         with np.load(local, allow_pickle=False) as arrays:
@@ -64,20 +71,24 @@ def convert_backbone(weights: Mapping[str, Tensor]) -> Weights:
     """Rename a ResNet of ImageNet to Detectron2's names; layers behind res5 are left out.
 
     Args:
-        weights: of torchvision (`layer1.0.conv1.weight`), Detectron2 (`res2.0.conv1.weight`) or
-            Caffe2 (`res2_0_branch2a_w`).
+        weights: of torchvision (`layer1.0.conv1.weight`), mmdetection (the same behind
+            `backbone.`), Detectron2 (`res2.0.conv1.weight`), Caffe2 (`res2_0_branch2a_w`) or MXNet
+            as FGFA uses it (`res2a_branch2a_weight`).
 
     Raises:
         ValueError: if the names are none of these.
     """
+    weights = {re.sub(r"^(arg:|aux:|backbone\.)", "", k): v for k, v in weights.items()}
     if "layer1.0.conv1.weight" in weights:
         renamed = {_from_torchvision(name): value for name, value in weights.items()}
+    elif "res2a_branch2a_weight" in weights:
+        renamed = {_from_mxnet(name): value for name, value in weights.items()}
     elif any(name.startswith("res2_0_branch2a") for name in weights):
         blobs = {k: v.numpy() for k, v in weights.items() if not k.endswith("_momentum")}
         converted, _ = convert_c2_detectron_names(blobs)
         renamed = {name: torch.as_tensor(value) for name, value in converted.items()}
     else:
-        renamed = {name.removeprefix("backbone."): value for name, value in weights.items()}
+        renamed = weights
     kept = {
         name: value
         for name, value in renamed.items()
@@ -85,8 +96,8 @@ def convert_backbone(weights: Mapping[str, Tensor]) -> Weights:
     }
     if "stem.conv1.weight" not in kept or "res2.0.conv1.weight" not in kept:
         raise ValueError(
-            "these are no weights of a ResNet by the names of torchvision, Detectron2 or Caffe2: "
-            f"the first names are {sorted(weights)[:3]}"
+            "these are no weights of a ResNet by the names of torchvision, mmdetection, MXNet, "
+            f"Detectron2 or Caffe2: the first names are {sorted(weights)[:3]}"
         )
     return kept
 
@@ -97,6 +108,24 @@ def _from_torchvision(name: str) -> str:
     name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
     name = re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
     return name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+
+
+def _from_mxnet(name: str) -> str:
+    """Name of a layer in MXNet's copy of Caffe's ResNet, as `bn4b22_branch2a_gamma`."""
+    parts = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
+    parts |= {"moving_var": "running_var", "weight": "weight"}
+    branches = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+    match = re.fullmatch(rf"(bn_|)conv1_({'|'.join(parts)})", name)
+    if match:
+        return f"stem.conv1.{'norm.' * bool(match[1])}{parts[match[2]]}"
+    match = re.fullmatch(
+        rf"(res|bn)([2-5])([a-c]|b\d+)_branch({'|'.join(branches)})_({'|'.join(parts)})", name
+    )
+    if not match:
+        return name
+    kind, stage, block, branch, part = match.groups()
+    index = int(block[1:]) if block[1:] else "abc".index(block)
+    return f"res{stage}.{index}.{branches[branch]}.{'norm.' * (kind == 'bn')}{parts[part]}"
 
 
 def convert_flownet(weights: Mapping[str, Tensor]) -> Weights:

@@ -69,7 +69,7 @@ def _gib(count: int) -> str:
     return f"{count / GIB:.2f} GiB"
 
 
-class _Peak(TorchDispatchMode):
+class Peak(TorchDispatchMode):
     """Counts the bytes of the tensors that come into being under it, by kind of device."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ def plan_memory(
     stored = FrameMemory(memory.dtype, memory.device)
     with torch.no_grad(), precision():
         call = model.prepare([sample])
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), _Peak() as count:
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), Peak() as count:
         call = call.without_data()
         with temporal.stream(stored, window, pairs_per_chunk):
             features = backbone(*call.args, **call.kwargs)
@@ -161,12 +161,12 @@ def _plain_peak(
         backbone = image_backbone(model)
     except TypeError:
         # Where its parts are not known it is run once as a whole.
-        with torch.no_grad(), precision(), _Peak() as count:
+        with torch.no_grad(), precision(), Peak() as count:
             model([sample])
         return count.peak
     with torch.no_grad(), precision():
         call = run_to_backbone(model.forward, backbone, [sample])
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), _Peak() as count:
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), precision(), Peak() as count:
         call = call.without_data()
         backbone(*call.args, **call.kwargs)
     return count.peak

@@ -115,6 +115,26 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
+# The same for torch's own reader of pickles.
+TORCH_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (stand_in, f"{module}.{name}")
+    for (module, name), stand_in in _STAND_INS.items()
+    if module != "collections"
+]
+
+
+def put_arrays(value: Any) -> Any:
+    """Put arrays in place of what stands for them, in dicts and lists that stay the same."""
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            value[key] = put_arrays(part)
+    elif type(value) is tuple:
+        return tuple(put_arrays(part) for part in value)
+    return value
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:

@@ -23,13 +23,14 @@ from torch.utils.data import DataLoader
 
 from iff_detectron2.data import TrainingStream, VIDDatasetMapper, VideoInferenceSampler
 from iff_detectron2.evaluation import VIDEvaluator
+from iff_detectron2.modeling.seam import image_backbone
 
 from .accumulation import (
     AccumulatingAMPTrainer,
     AccumulatingTrainer,
-    CheckedAMPTrainer,
     CheckedTrainer,
     parts_of_a_step,
+    training_precision,
 )
 from .bad_step import describe_bad_step
 from .checkpoint import VideoCheckpointer
@@ -38,6 +39,7 @@ from .missing_weights import needed_weights
 from .optimizer import build_optimizer, scale_flow_lr
 from .postprocess import build_postprocess
 from .preflight import check_classes, check_test_sets
+from .recompute import recompute_blocks
 from .resume import ExactResume
 
 
@@ -50,8 +52,10 @@ class VideoTrainer(DefaultTrainer):
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         # What is wrong or missing is better known now than after training.
         build_postprocess(cfg)
-        parts = self.parts_of_a_step(cfg)
+        parts, precision = self.parts_of_a_step(cfg), training_precision(cfg)
         model = self.build_model(cfg)
+        if cfg.MODEL.BACKBONE.RECOMPUTE:
+            recompute_blocks(image_backbone(model))
         optimizer = self.build_optimizer(cfg, model)
         scale_flow_lr(optimizer, model, cfg.MODEL.IFF.FLOW.LR_FACTOR)
         data_loader = self.build_train_loader(cfg)
@@ -59,12 +63,13 @@ class VideoTrainer(DefaultTrainer):
         check_classes(model, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
         device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
-        amp = cfg.SOLVER.AMP.ENABLED
-        if parts == 1:
-            step = (CheckedAMPTrainer if amp else CheckedTrainer)(model, data_loader, optimizer)
+        of_step = (model, data_loader, optimizer)
+        if precision is not None:
+            step = AccumulatingAMPTrainer(*of_step, parts=parts, precision=precision)
+        elif parts > 1:
+            step = AccumulatingTrainer(*of_step, parts=parts)
         else:
-            accumulating = AccumulatingAMPTrainer if amp else AccumulatingTrainer
-            step = accumulating(model, data_loader, optimizer, parts=parts)
+            step = CheckedTrainer(*of_step)
         self._trainer = step
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = VideoCheckpointer(
@@ -102,10 +107,8 @@ class VideoTrainer(DefaultTrainer):
         is read.
 
         Raises:
-            ValueError: if SOLVER does not fit the device or the number of processes.
+            ValueError: if SOLVER does not fit the number of processes.
         """
-        if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-            raise ValueError("SOLVER.AMP.ENABLED needs a GPU, but MODEL.DEVICE is cpu")
         solver = cfg.SOLVER
         return parts_of_a_step(solver.IMS_PER_BATCH, comm.get_world_size(), solver.ACCUMULATE_STEPS)
 

@@ -173,9 +173,10 @@ def test_a_short_batch_is_refused():
         trainer.train(0, 1)
 
 
-def test_mixed_precision_on_a_cpu_is_refused_before_anything_is_read():
-    with pytest.raises(ValueError, match=r"SOLVER\.AMP\.ENABLED"):
-        VideoTrainer(tiny_cfg("SOLVER.AMP.ENABLED", True, "MODEL.DEVICE", "cpu"))
+def test_an_unknown_precision_names_its_key_before_anything_is_read():
+    opts = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "half")
+    with pytest.raises(ValueError, match=r"SOLVER\.AMP\.DTYPE .*'half'"):
+        VideoTrainer(tiny_cfg(*opts))
 
 
 def test_processes_exchange_gradients_once_a_step(tmp_path):

@@ -75,3 +75,29 @@ def test_cut_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match=r"cut\.pth"):
         VideoCheckpointer(nn.Linear(20, 20)).load(str(path))
+
+
+def test_numbers_and_arrays_of_numpy_are_read(tmp_path):
+    path = tmp_path / "scalars.pth"
+    best = {"map": np.float32(0.5), "flag": np.bool_(True), "curve": [np.arange(3, dtype=np.int16)]}
+    weights = {"weight": np.full((2, 3), 0.25, np.float32), "bias": torch.ones(2)}
+    torch.save({"model": weights, "best": best}, path)
+    model = nn.Linear(3, 2)
+    rest = VideoCheckpointer(model).load(str(path))
+    assert model.weight.tolist() == [[0.25] * 3] * 2
+    assert rest["best"]["map"] == 0.5
+    assert rest["best"]["map"].dtype == np.float32
+    assert rest["best"]["curve"][0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [Harmful("x"), np.array([Harmful("x")], dtype=object)])
+def test_what_is_refused_is_named_without_advice_to_trust_it(tmp_path, content):
+    path = tmp_path / "model.pth"
+    torch.save({"model": {"weight": torch.ones(1)}, "extra": content}, path)
+    with pytest.raises(ValueError, match=r"cannot read the checkpoint .*model\.pth") as error:
+        VideoCheckpointer(nn.Linear(2, 2)).load(str(path))
+    said = str(error.value)
+    assert "weights_only" not in said
+    assert "safe_globals" not in said
+    assert "\n" not in said
+    assert "torch.save({'model': weights}, FILE)" in said or "no number" in said

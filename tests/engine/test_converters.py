@@ -91,6 +91,72 @@ def test_other_names_of_a_resnet(resnet101):
     }
 
 
+def mxnet_names(weights):
+    """Detectron2's names to those of FGFA's ResNet, letter by letter."""
+    blocks = {2: "abc", 3: ["a", "b1", "b2", "b3"], 5: "abc"}
+    blocks[4] = ["a", *(f"b{k}" for k in range(1, 23))]
+    norms = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"}
+    norms["running_var"] = "moving_var"
+    branches = {"shortcut": "1", "conv1": "2a", "conv2": "2b", "conv3": "2c"}
+    named = {}
+    for name, value in weights.items():
+        parts = name.split(".")
+        if parts[0] == "stem":
+            place, kind = "conv1", "bn_"
+        else:
+            place = f"{parts[0][3]}{blocks[int(parts[0][3])][int(parts[1])]}"
+            place, kind = f"{place}_branch{branches[parts[2]]}", "bn"
+        if "norm" in parts:
+            prefix = "aux" if parts[-1].startswith("running") else "arg"
+            named[f"{prefix}:{kind}{place}_{norms[parts[-1]]}"] = value
+        else:
+            named[f"arg:{'' if parts[0] == 'stem' else 'res'}{place}_weight"] = value
+    return named
+
+
+def test_mxnets_resnet_of_fgfa(resnet101, tmp_path, capsys):
+    ours = convert_backbone(resnet101.state_dict())
+    named = mxnet_names(ours)
+    assert {"arg:conv1_weight", "aux:bn_conv1_moving_mean", "arg:res4b22_branch2c_weight"} <= set(
+        named
+    )
+    assert {"arg:bn2a_branch1_gamma", "arg:res5c_branch2b_weight"} <= set(named)
+    np.savez(tmp_path / "fgfa.npz", **{name: value.numpy() for name, value in named.items()})
+    out = tmp_path / "out.pth"
+    assert main(["convert", "--backbone", str(tmp_path / "fgfa.npz"), str(out)]) == 0
+    assert "INPUT.FORMAT RGB" in capsys.readouterr().out
+    converted = torch.load(out, weights_only=True)["model"]
+    assert converted.keys() == {f"backbone.{name}" for name in ours}
+    assert all(torch.equal(converted[f"backbone.{name}"], value) for name, value in ours.items())
+
+
+def test_the_backbone_of_a_detector_of_mmdetection(resnet101, tmp_path, capsys):
+    path, out = tmp_path / "mmdet.pth", tmp_path / "out.pth"
+    weights = {f"backbone.{k}": v for k, v in resnet101.state_dict().items() if "fc" not in k}
+    weights["neck.lateral_convs.0.conv.weight"] = torch.zeros(1)
+    # What such files also hold: numbers of numpy.
+    meta = {"epoch": 12, "best": np.float64(0.374), "seen": np.int64(7), "lr": np.array([0.1, 0.2])}
+    torch.save({"meta": meta, "state_dict": weights}, path)
+    assert main(["convert", "--backbone", str(path), str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "style='pytorch'" in said
+    assert "style='caffe'" in said
+    converted = torch.load(out, weights_only=True)["model"]
+    ours = convert_backbone(resnet101.state_dict())
+    assert converted.keys() == {f"backbone.{name}" for name in ours}
+    assert all(torch.equal(converted[f"backbone.{name}"], value) for name, value in ours.items())
+
+
+def test_mxnets_own_files_have_a_way(tmp_path, capsys):
+    (tmp_path / "rfcn.params").write_bytes(b"\x12\x01")
+    assert (
+        main(["convert", "--flownet", str(tmp_path / "rfcn.params"), str(tmp_path / "x.pth")]) == 2
+    )
+    error = capsys.readouterr().err
+    assert "mxnet.nd.load('rfcn.params').items()})" in error
+    assert "numpy.savez('weights.npz', **{name: x.asnumpy()" in error
+
+
 class PublicFlowNetS(nn.Module):
     """FlowNetS as PyTorch releases name and compute it, narrower."""
 
