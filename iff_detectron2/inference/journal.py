@@ -75,14 +75,27 @@ class Journal:
                     f"{value.get('frame')}; delete the file to begin anew"
                 )
             else:
-                columns: dict[str, Any] = {
-                    name: value.get(name) for name in (*COLUMNS, *MORE_COLUMNS)
-                }
-                frames = np.full(len(value["scores"]), self.num_frames)
-                found = FrameOutput(Detections(frames, **columns), value.get("regions", []))
-                self._note(found, value["bridged"])
+                try:
+                    found = self._parse(value)
+                except (ValueError, TypeError, KeyError, OverflowError) as error:
+                    raise self._damaged(number + 1, error) from error
+                self._note(found, value.get("bridged"))
             end += len(line)
         return end
+
+    def _parse(self, value: dict[str, Any]) -> FrameOutput:
+        columns: dict[str, Any] = {name: value.get(name) for name in (*COLUMNS, *MORE_COLUMNS)}
+        found = Detections(np.full(len(value["scores"]), self.num_frames), **columns)
+        if not isinstance(value.get("bridged"), str | None):
+            raise ValueError(f"'bridged' is {value['bridged']!r:.80}")
+        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+            raise ValueError("a number is not finite")
+        return FrameOutput(found, value.get("regions", []))
+
+    def _damaged(self, number: int, error: object) -> ValueError:
+        return ValueError(
+            f"{self.path}, line {number} is damaged ({error}); delete the file to begin anew"
+        )
 
     def _note(self, found: FrameOutput, bridged: str | None) -> None:
         self._found.append(found.detections)
@@ -106,11 +119,10 @@ class Journal:
                     return  # torn by a sudden end
                 try:
                     value = json.loads(line)
-                except ValueError as error:
-                    raise ValueError(
-                        f"{self.path}, line {number} is damaged ({error}); delete the file to "
-                        "begin anew"
-                    ) from error
+                except (ValueError, RecursionError) as error:
+                    raise self._damaged(number, error) from error
+                if not isinstance(value, dict):
+                    raise self._damaged(number, "no object")
                 yield line, value
 
     def _write(self, value: dict[str, Any]) -> None:

@@ -95,6 +95,8 @@ class _Reader:
             value, self._position = self._decoder.raw_decode(self._text, self._position)
         except json.JSONDecodeError as error:
             return error
+        except (ValueError, RecursionError) as error:  # digits without end, nesting without end
+            raise self._error(f"malformed JSON: {error}") from error
         return value
 
     def _next_character(self) -> str:

@@ -24,7 +24,8 @@ COLORS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read Detectron2's `metrics.json`: one JSON object a line, each with its iteration.
 
-    A last line cut off by an interrupted write is left out with a warning. Where the iteration
+    A line that an interrupted write cut off is left out with a warning; the next one may follow in
+    it. Where the iteration
     steps back, training was resumed from an older checkpoint: what came later in the
     abandoned part is left out.
 
@@ -44,12 +45,13 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
+        except (ValueError, RecursionError) as error:
+            torn = line.startswith('{"') and (not line.endswith("\n") or line.count('{"') > 1)
+            if torn:
                 warnings.warn(
                     f"{path}, line {number}: left out, its writing was interrupted", stacklevel=2
                 )
-                break
+                continue
             raise ValueError(f"{path}, line {number} is not valid JSON: {error}") from error
         iteration = record.get("iteration") if isinstance(record, dict) else None
         if isinstance(iteration, bool) or not isinstance(iteration, int):

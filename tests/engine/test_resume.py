@@ -72,6 +72,7 @@ def test_the_comparison_sees_another_seed(datasets, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_at_random_moments(datasets, undisturbed, tmp_path):
     expected, duration = undisturbed
     draw = random.Random(0)
@@ -85,6 +86,7 @@ def test_killed_at_random_moments(datasets, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_two_processes_killed_at_random_moments(datasets, tmp_path):
     duration = run(tmp_path / "undisturbed", datasets, world=2)
     draw = random.Random(0)

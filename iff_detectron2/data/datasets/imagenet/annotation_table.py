@@ -15,7 +15,8 @@ from iff_detectron2.utils.files import open_atomically
 
 from .xml_file import XMLAnnotation
 
-_UNPACKING = (zipfile.BadZipFile, zlib.error)
+# A damaged head looks like a newer, or an encrypted, zip file.
+_UNPACKING = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
