@@ -17,6 +17,7 @@ from iff_detectron2.data.datasets.imagenet.annotation_table import (
     save_table,
 )
 from iff_detectron2.data.datasets.imagenet.xml_file import XMLAnnotation, XMLObject
+from iff_detectron2.inference.frame_output import FrameOutput
 from iff_detectron2.inference.journal import Journal
 from iff_detectron2.predictions.readers import read_predictions
 from iff_detectron2.structures import Detections
@@ -56,7 +57,7 @@ def found(t: int) -> Detections:
 def write_journal(path: Path) -> None:
     with Journal(path, {"config": "c"}) as journal:
         for t in range(4):
-            journal.append(t, found(t), "torn" if t == 2 else None)
+            journal.append(t, FrameOutput(found(t), []), "torn" if t == 2 else None)
         journal.finish()
 
 

@@ -90,7 +90,10 @@ class Journal:
             raise ValueError(f"'bridged' is {value['bridged']!r:.80}")
         if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
             raise ValueError("a number is not finite")
-        return FrameOutput(found, value.get("regions", []))
+        regions = value.get("regions", [])
+        if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
+            raise ValueError(f"'regions' is {regions!r:.80}")
+        return FrameOutput(found, regions)
 
     def _damaged(self, number: int, error: object) -> ValueError:
         return ValueError(
