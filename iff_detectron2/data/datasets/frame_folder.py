@@ -20,7 +20,7 @@ UnlistedFrames = Literal["gaps", "all", "none"]
 _HASH_BEHIND = re.compile(r"\.rf\.[0-9A-Za-z]{16,64}$")
 _HASH_BEFORE = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _OLD_SUFFIX = re.compile(r"_(?:jpe?g|png|bmp|webp)$", re.IGNORECASE)
-_MAX_DIGITS = 18
+_MAX_DIGITS = 19  # nanoseconds since 1970 are numbers, too
 
 
 def check_unlisted(unlisted: str) -> None:
@@ -124,7 +124,7 @@ class FrameNames:
         if span is None or not 0 < span[1] - span[0] <= _MAX_DIGITS:
             return None
         digits = stem[slice(*span)]
-        if not digits.isdecimal():
+        if not digits.isdecimal() or int(digits) >= 2**63:
             return None
         return FramePattern(folder, stem[: span[0]], stem[span[1] :], extension), int(digits)
 

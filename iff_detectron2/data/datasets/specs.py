@@ -78,16 +78,21 @@ _WORDS: dict[str, dict[str, Any]] = {
     "from_1": {"first_frame": 1},
 }
 _SPAN = r"(?:@([0-9]{1,9})-([0-9]{1,9}))?"
+_CLASSES = r"(?:@classes=([^@]+))?"
 _NUMBER = r"(?:@number=(.+))?"
 
 
-def _options(words: str, first: str | None, last: str | None, number: str | None) -> dict[str, Any]:
+def _options(
+    words: str, first: str | None, last: str | None, classes: str | None, number: str | None
+) -> dict[str, Any]:
     """Arguments of a reader from what stands behind its paths."""
     options: dict[str, Any] = {}
     for word in words.split("@")[1:]:
         options.update(_WORDS[word])
     if first and last:
         options["frames"] = (int(first), int(last))
+    if classes:
+        options["classes"] = classes.split(",")
     if number:
         options["number"] = number
     return options
@@ -101,7 +106,7 @@ def _form(
     span: bool = False,
     number: bool = False,
 ) -> SpecForm:
-    """Return the form of a reader: its paths, then words, a range and an expression it may have.
+    """Return the form of a reader: its paths, then words, a range, classes and an expression.
 
     Args:
         register: gets the name, the paths and the options.
@@ -113,13 +118,13 @@ def _form(
     """
 
     def register_spec(name: str, *groups: str | None) -> None:
-        *found, chosen, first, last, expression = groups
+        *found, chosen, first, last, classes, expression = groups
         given = [path for path in found if path is not None]
-        register(name, *given, **_options(chosen or "", first, last, expression))
+        register(name, *given, **_options(chosen or "", first, last, classes, expression))
 
     form = paths + "".join(f"[@{word}]" for word in words)
-    form += "[@FIRST-LAST]" * span + "[@number=REGEX]" * number
-    behind = rf"((?:@(?:{'|'.join(words) or '(?!)'}))*)" + (_SPAN if span else "()()")
+    form += "[@FIRST-LAST]" * span + "[@classes=A,B]" + "[@number=REGEX]" * number
+    behind = rf"((?:@(?:{'|'.join(words) or '(?!)'}))*)" + (_SPAN if span else "()()") + _CLASSES
     return SpecForm(form, pattern + behind + (_NUMBER if number else "()"), register_spec)
 
 
@@ -149,7 +154,10 @@ SPEC_FORMS |= {
     "kitti_tracking": _form(register_kitti_tracking, "IMAGES@LABELS", _TWO_PATHS, span=True),
     "ua_detrac": _form(register_ua_detrac, "IMAGES@ANNOTATIONS", _TWO_PATHS, span=True),
     "cvat_mot": _form(
-        register_cvat_mot, "PATH[@VIDEO]", r"(.+?)(?:@(?![0-9]+-[0-9]+$)([^@]+))?", span=True
+        register_cvat_mot,
+        "PATH[@VIDEO]",
+        r"(.+?)(?:@(?!classes=|[0-9]+-[0-9]+(?:@|$))([^@]+))?",
+        span=True,
     ),
     "cvat_video": _form(
         register_cvat_video, "VIDEO@FILE.xml", _TWO_PATHS, "annotated_only", span=True

@@ -35,6 +35,27 @@ def test_mot_challenge_with_a_range(mot_sequence) -> None:
     assert len(DatasetCatalog.get("b")) == 6
 
 
+def test_classes_in_a_spec(mot_sequence) -> None:
+    lines = [mot_sequence.line(1, k, 1, f"{c},1") for k, c in enumerate((1, 3, 7))]
+    folder = mot_sequence(lines=lines)
+    register_from_specs([f"a=mot_challenge:{folder}@1-2@classes=car,static_person"])
+    assert MetadataCatalog.get("a").thing_classes == ["car", "static_person"]
+    (record,) = DatasetCatalog.get("a")
+    assert [a["category_id"] for a in record["annotations"]] == [0, 1]
+    with pytest.raises(ValueError, match="'b' has no class 'tram'; it has pedestrian, people"):
+        register_from_specs([f"b=visdrone:{folder}@classes=tram"])
+
+
+def test_a_video_beside_a_mot_export_is_no_option(tmp_path) -> None:
+    specs = [
+        f"{n}=cvat_mot:{tmp_path}{rest}" for n, rest in enumerate(("@1-2", "@classes=a", "@v"))
+    ]
+    register_from_specs(specs)
+    for name in ("0", "1"):  # the export itself is looked for, not a video of that name
+        with pytest.raises(FileNotFoundError, match=r"has a gt/gt\.txt"):
+            DatasetCatalog.get(name)
+
+
 def test_same_spec_twice_is_nothing_new_but_another_is_an_error(mot_sequence) -> None:
     folder = mot_sequence()
     spec = f"a=mot_challenge:{folder}"

@@ -142,11 +142,13 @@ def _without_hash(name: str) -> str:
     return rest if dash and rest and hashed else name
 
 
-def _read(videos: Path, path: Path, check: BoxCheck) -> tuple[list[LabelledVideo], Sequence[str]]:
+def _read(
+    videos: Path, path: Path, classes: Sequence[str], check: BoxCheck
+) -> tuple[list[LabelledVideo], Sequence[str]]:
     tasks = _records(read_json(path), "Label Studio's export (JSON, not JSON-MIN)", str(path))
     found = [_read_task(task, n, videos, path, check) for n, task in enumerate(tasks)]
     labels = {box.label for video in found for box in video.boxes if box.label is not None}
-    return found, sorted(labels)
+    return found, list(dict.fromkeys([*classes, *sorted(labels)]))
 
 
 def register_label_studio(
@@ -161,8 +163,9 @@ def register_label_studio(
         name: the dataset's name in configs.
         videos: the video file, or a folder that has the video of each task under its own name.
         json_file: the export.
-        **options: those of `register_videos`; `annotated_only` is False if left out.
+        **options: those of `register_videos`; `annotated_only` is False if left out, and `classes`
+            may name one that does not occur.
     """
     path = Path(json_file).expanduser()
-    read = partial(_read, Path(videos).expanduser(), path)
+    read = partial(_read, Path(videos).expanduser(), path, options.get("classes") or ())
     register_videos(name, read, path, **{"annotated_only": False, **options})

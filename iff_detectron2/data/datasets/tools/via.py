@@ -83,7 +83,7 @@ def _region(row: Mapping[str, str], check: BoxCheck, place: str) -> _Region | No
 
 
 def _read(
-    root: Path, path: Path, number: str | None, check: BoxCheck
+    root: Path, path: Path, number: str | None, classes: Sequence[str], check: BoxCheck
 ) -> tuple[list[LabelledVideo], list[str]]:
     reader = csv.DictReader(read_text(path, _WHAT).splitlines())
     regions: dict[str, list[_Region]] = {}
@@ -103,7 +103,8 @@ def _read(
         raise ValueError(f"{path} has no line; {_WHAT}")
     images: dict[str, ReadImage] = {n: partial(_boxes, found) for n, found in regions.items()}
     labels = sorted({region.label for found in regions.values() for region in found})
-    return videos_of_images(root, images, number, path), labels
+    known = list(dict.fromkeys([*classes, *labels]))
+    return videos_of_images(root, images, number, path), known
 
 
 def _boxes(regions: Sequence[_Region], number: int, size: tuple[int, int]) -> Iterator[LabelledBox]:
@@ -130,9 +131,11 @@ def register_via_csv(
         images: folder of the images.
         csv_file: the export.
         number: see `register_coco_frames`.
-        **options: those of `register_videos`; `annotated_only` is False if left out.
+        **options: those of `register_videos`; `annotated_only` is False if left out, and `classes`
+            may name one that does not occur.
     """
     FrameNames((), number)
     path = Path(csv_file).expanduser()
-    read = partial(_read, Path(images).expanduser(), path, number)
+    classes = options.get("classes") or ()
+    read = partial(_read, Path(images).expanduser(), path, number, classes)
     register_videos(name, read, path, **{"annotated_only": False, **options})

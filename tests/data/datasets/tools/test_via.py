@@ -78,6 +78,12 @@ def test_where_the_class_may_be(load, about: dict[str, Any]) -> None:
     assert "track_id" not in record["annotations"][0]
 
 
+def test_classes_that_do_not_occur_keep_their_number(load) -> None:
+    (record,) = load([("clip_1.jpg", RECT, {"class": "dog"})], classes=["cat", "dog"])
+    assert MetadataCatalog.get("set").thing_classes == ["cat", "dog"]
+    assert record["annotations"][0]["category_id"] == 1
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
