@@ -26,8 +26,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A process per core with one thread each: most tests are too small for several threads.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
