@@ -9,7 +9,7 @@ DETECTRON2 ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint format clean FORCE
+.PHONY: setup demo test test-slow test-fast lint format clean FORCE
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ lint: $(READY)
 # A process per core with one thread each: most tests are too small for several threads.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# What takes hours: thousands of damaged files for each reader, a training killed at 20 moments.
+test-slow: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m endurance
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

@@ -124,7 +124,9 @@ FILES: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
-    "count", [300, pytest.param(20_000, marks=pytest.mark.slow)], ids=["few", "many"]
+    "count",
+    [300, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.endurance])],
+    ids=["few", "many"],
 )
 def test_damage_is_seen_or_does_no_harm(tmp_path, name, count):
     write, read = FILES[name]

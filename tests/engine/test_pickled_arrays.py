@@ -185,7 +185,9 @@ def plain(value) -> bool:
 
 
 @pytest.mark.parametrize(
-    "count", [500, pytest.param(20_000, marks=pytest.mark.slow)], ids=["few", "many"]
+    "count",
+    [500, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.endurance])],
+    ids=["few", "many"],
 )
 def test_damaged_files(tmp_path, count):
     path = tmp_path / "weights.pkl"

@@ -73,10 +73,11 @@ def test_the_comparison_sees_another_seed(datasets, undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_killed_at_random_moments(datasets, undisturbed, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.endurance)])
+def test_killed_at_random_moments(datasets, undisturbed, tmp_path, kills):
     expected, duration = undisturbed
     draw = random.Random(0)
-    for number in range(20):
+    for number in range(kills):
         output = tmp_path / str(number)
         ranks = training.start(output, datasets, *RUN)
         time.sleep(draw.uniform(0.2, 1.0) * duration)
@@ -87,10 +88,11 @@ def test_killed_at_random_moments(datasets, undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_processes_killed_at_random_moments(datasets, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.endurance)])
+def test_two_processes_killed_at_random_moments(datasets, tmp_path, kills):
     duration = run(tmp_path / "undisturbed", datasets, world=2)
     draw = random.Random(0)
-    for number in range(3):
+    for number in range(kills):
         output = tmp_path / str(number)
         ranks = training.start(output, datasets, *RUN, world=2)
         time.sleep(draw.uniform(0.3, 1.0) * duration)

@@ -18,7 +18,9 @@ from iff_detectron2.data import register_from_specs
 
 pytestmark = [pytest.mark.usefixtures("clean_catalogs"), pytest.mark.slow]
 
-NUM_INPUTS = 3000
+NUM_INPUTS = pytest.mark.parametrize(
+    "num_inputs", [200, pytest.param(3000, marks=pytest.mark.endurance)], ids=["few", "many"]
+)
 FRAMES = 4
 
 # What tends to be used before it is checked.
@@ -156,19 +158,21 @@ def test_the_table_is_complete() -> None:
     assert set(LABELS) == set(WRITERS)
 
 
+@NUM_INPUTS
 @pytest.mark.parametrize("format_name", sorted(LABELS))
-def test_every_reader(split: Split, tmp_path: Path, format_name: str) -> None:
+def test_every_reader(split: Split, tmp_path: Path, format_name: str, num_inputs: int) -> None:
     spec = WRITERS[format_name](split, tmp_path)
     files = LABELS[format_name]
     for file in files:  # a message names it, or the frame that it leads to
         roots = tmp_path, split.root
-        check_reader(tmp_path / file, spec, roots, NUM_INPUTS // len(files))
+        check_reader(tmp_path / file, spec, roots, num_inputs // len(files))
 
 
+@NUM_INPUTS
 @pytest.mark.parametrize("kind", ["list", "xml"])
-def test_the_layout_of_imagenet_vid(tiny_vid, kind: str) -> None:
+def test_the_layout_of_imagenet_vid(tiny_vid, kind: str, num_inputs: int) -> None:
     root: Path = tiny_vid(lengths=(3, 2), class_name="n02084071")
     path = root / "Annotations/VID/train/video_0/000001.xml"
     if kind == "list":
         path = root / "ImageSets/VID_val_videos.txt"
-    check_reader(path, f"imagenet_vid:{root}@VID_val_videos", [root], NUM_INPUTS)
+    check_reader(path, f"imagenet_vid:{root}@VID_val_videos", [root], num_inputs)

@@ -99,7 +99,9 @@ def test_what_unpacks_to_more_than_it_may_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "count", [1000, pytest.param(20_000, marks=pytest.mark.slow)], ids=["few", "many"]
+    "count",
+    [1000, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.endurance])],
+    ids=["few", "many"],
 )
 def test_damaged_files(tmp_path, count):
     """X5: scipy ended the process with 17 of 2000."""
