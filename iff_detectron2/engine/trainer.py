@@ -34,6 +34,7 @@ from .accumulation import (
 )
 from .bad_step import describe_bad_step
 from .checkpoint import VideoCheckpointer
+from .flow_optimizer import with_flow_adamw
 from .hooks import AlignmentLossHook
 from .missing_weights import needed_weights
 from .optimizer import build_optimizer, scale_flow_lr
@@ -158,13 +159,13 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
-        """Build what SOLVER describes, with MODEL.IFF.FLOW.LR_FACTOR for the flow estimators.
+        """Build what SOLVER describes, and for the flow estimators what MODEL.IFF.FLOW does.
 
         A project may override it; the factor is applied to what that returns, too.
         """
         optimizer = build_optimizer(cfg, model)
         scale_flow_lr(optimizer, model, cfg.MODEL.IFF.FLOW.LR_FACTOR)
-        return optimizer
+        return with_flow_adamw(cfg, optimizer, model)
 
     @classmethod
     def build_train_loader(cls, cfg) -> Any:
