@@ -204,7 +204,7 @@ class AdvancedIFF(FlowEstimator):
 
 
 # Factor of the cosines in front of the layer that reads them: about what makes their spread over
-# the displacements 1. With more the first steps throw the flow far, and the layers behind go silent.
+# the displacements 1. With more the first steps throw the flow far and silence the layers behind.
 START_SCALE = 2.0
 
 # Slope below zero behind the correlation, so that no layer there can go silent for good.
