@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog
 from tabulate import tabulate
 from torch import Tensor
 
@@ -27,19 +26,12 @@ from iff_detectron2.data.datasets.builtin import datasets_root
 from iff_detectron2.data.moving_shapes import MovingShapesOptions
 from iff_detectron2.data.moving_shapes.scene import planned_scene
 from iff_detectron2.data.moving_shapes.storage import read_marker
-from iff_detectron2.data.network_input import NetworkInput
-from iff_detectron2.data.video_index import build_video_index
 from iff_detectron2.engine import VideoCheckpointer, VideoTrainer, load_config
-from iff_detectron2.inference.alignment_quality import (
-    advice,
-    measure_alignment,
-    replaced_flow,
-    tracks_of,
-)
+from iff_detectron2.engine.alignment_quality import advice, measure_alignment, replaced_flow
+from iff_detectron2.engine.measured_videos import MeasuredVideos
 from iff_detectron2.modeling.temporal import FusionRequest
-from iff_detectron2.modeling.track_motion import Tracks, track_flow
+from iff_detectron2.modeling.track_motion import track_flow
 from iff_detectron2.structures import TemporalWindow
-from iff_detectron2.video.frames import read_frame
 
 METRICS = ["mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast"]
 VARIANTS = {
@@ -50,30 +42,12 @@ VARIANTS = {
 }
 
 
-class TestVideos:
-    """The videos of a test set in the network's size, and their tracks."""
+class KnownVideos(MeasuredVideos):
+    """The videos of the test set and all that is known of their motion."""
 
     def __init__(self, cfg, name: str) -> None:
-        self.files = build_video_index([name])
-        listed = {sample["file_name"]: sample for sample in DatasetCatalog.get(name)}
-        self.prepare, self.format = NetworkInput(cfg), cfg.INPUT.FORMAT
-        self.tracks: dict[str, list[Tracks]] = {}
-        self.scale = 1.0
+        super().__init__(cfg, name)
         self.ground_motion = self._ground_motion(name)
-        for video, files in self.files.items():
-            first = read_frame(files[0], "BGR")
-            height, width = self.prepare(first).shape[-2:]
-            self.scale = width / first.shape[1]
-            scale = self.scale, height / first.shape[0]
-            self.tracks[video] = [
-                tracks_of(listed[file].get("annotations", ()) if file in listed else (), scale)
-                for file in files
-            ]
-
-    def images(self, video: str):
-        """Yield the images of a video one by one."""
-        for file in self.files[video]:
-            yield self.prepare(read_frame(file, "BGR"))
 
     def true_flow(self, model) -> Callable[[FusionRequest, Tensor], Tensor]:
         """Make what `replaced_flow` needs to put in the flow of tracks and, if known, ground."""
@@ -119,7 +93,7 @@ def main() -> None:
     name = cfg.DATASETS.TEST[0]
     model = VideoTrainer.build_model(cfg).eval()
     VideoCheckpointer(model).load(args.weights)
-    videos = TestVideos(cfg, name)
+    videos = KnownVideos(cfg, name)
     quality = measure_alignment(
         model,
         {video: videos.images(video) for video in videos.files},
@@ -145,7 +119,7 @@ def main() -> None:
         args.output.write_text(json.dumps(measured, indent=1), encoding="utf-8")
 
 
-def score(cfg, model, videos: TestVideos, variant: str) -> dict[str, float]:
+def score(cfg, model, videos: KnownVideos, variant: str) -> dict[str, float]:
     """Evaluate the model with its own flow, another or none."""
     cfg = cfg.clone()
     cfg.defrost()

@@ -35,7 +35,7 @@ from .accumulation import (
 from .bad_step import describe_bad_step
 from .checkpoint import VideoCheckpointer
 from .flow_optimizer import with_flow_adamw
-from .hooks import AlignmentLossHook
+from .hooks import AlignmentAdviceHook, AlignmentLossHook
 from .missing_weights import needed_weights
 from .optimizer import build_optimizer, scale_flow_lr
 from .postprocess import build_postprocess
@@ -131,9 +131,11 @@ class VideoTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()
-        # The writers come last, so that they see what this hook logs.
+        # The writers come last, so that they see what these hooks log.
         position = len(hooks) - 1 if comm.is_main_process() else len(hooks)
         hooks.insert(position, AlignmentLossHook(self.cfg.MODEL.IFF.TRL.WARMUP_ITERS))
+        if comm.is_main_process():
+            hooks.insert(position + 1, AlignmentAdviceHook(self.cfg))
         metrics_file = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
         self._resume = ExactResume(self.cfg.SEED, self._trainer.data_loader, metrics_file)
         return [self._resume, *hooks]

@@ -60,6 +60,13 @@ class AlignmentQuality:
             if len(moved)
         ]
 
+    def mean_error(self) -> tuple[float, float] | None:
+        """Mean error of all objects, and that of zero flow; None without tracks."""
+        if not any(self.moved.values()):
+            return None
+        error, zero = (np.concatenate(list(x.values())) for x in (self.errors, self.moved))
+        return float(error.mean()), float(zero.mean())
+
     @property
     def residual_ratio(self) -> float:
         """Mean residual of the features after the warp over that before."""
@@ -223,14 +230,11 @@ def advice(quality: AlignmentQuality) -> str:
 
     The tracks decide where there are any: a residual can fall without the flow being the motion.
     """
-    rows = quality.rows()
-    measured = [row for row in rows if row[0].startswith("offset")]
-    if measured:
-        count = sum(n for _, n, _, _ in measured)
-        error = sum(n * e for _, n, e, _ in measured) / count
-        zero = sum(n * z for _, n, _, z in measured) / count
+    measured = quality.mean_error()
+    if measured is not None:
+        error, zero = measured
         what = f"the flow is {error:.2f} cells off the tracks and zero flow {zero:.2f}"
-        helps = bool(error < (1 - LEAST_GAIN) * zero)
+        helps = error < (1 - LEAST_GAIN) * zero
     elif quality.residual:
         ratio = quality.residual_ratio
         what = f"the features differ by {ratio:.2f} of what they do without the flow"

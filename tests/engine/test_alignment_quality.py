@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_models import build, randomise_flow, tiny_cfg, window_sample
 
-from iff_detectron2.inference.alignment_quality import (
+from iff_detectron2.engine.alignment_quality import (
     AlignmentQuality,
     advice,
     measure_alignment,
@@ -115,8 +115,16 @@ def quality(moved, errors, residual=(1.0, 0.5)):
         (quality([1.0], [1.2]), "does not help here .*1.20 cells off.*TEST.VIDEO.NUM_REFS 2 or 0"),
         (quality([], []), "alignment helps here: the features differ by 0.50"),
         (quality([], [], (1.0, 0.99)), "does not help here .*differ by 0.99"),
+        (quality([], []), "alignment helps here: the features"),
         (AlignmentQuality(), "not measured"),
     ],
 )
 def test_advice(measured, sentence):
     assert re.search(sentence, advice(measured))
+
+
+def test_tracks_that_meet_nobody_leave_the_word_to_the_residual():
+    measured = AlignmentQuality(residual=[(1.0, 0.5)])
+    measured.moved[1] += []
+    assert measured.mean_error() is None
+    assert "features differ by 0.50" in advice(measured)
