@@ -204,7 +204,7 @@ class VIDDatasetMapper(DatasetMapper):
         sample["ref_images"] = [images[ref_file] for ref_file in ref_files]
         sample["ref_offsets"] = ref_offsets
         if self.is_train and self.annotations_of is not None:
-            sample["tracks"] = [self._tracks(f, transforms) for f in (file_name, *ref_files)]
+            sample["tracks"] = [self._tracks(f, transforms.list) for f in (file_name, *ref_files)]
 
         if clip.sem_seg is not None:
             sample["sem_seg"] = torch.as_tensor(clip.sem_seg.astype("long"))
