@@ -29,8 +29,8 @@ from iff_detectron2.data.moving_shapes.storage import read_marker
 from iff_detectron2.engine import VideoCheckpointer, VideoTrainer, load_config
 from iff_detectron2.engine.alignment_quality import advice, measure_alignment, replaced_flow
 from iff_detectron2.engine.measured_videos import MeasuredVideos
-from iff_detectron2.modeling.temporal import FusionRequest
 from iff_detectron2.modeling.track_motion import track_flow
+from iff_detectron2.modeling.video_pass import FusionRequest
 from iff_detectron2.structures import TemporalWindow
 
 METRICS = ["mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast"]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from iff_detectron2.layers import flow_warp
 from iff_detectron2.modeling import FlowGuidedAggregator, FrameMemory
-from iff_detectron2.modeling.temporal import FusionRequest
+from iff_detectron2.modeling.codes import CodesOfFrames
 from iff_detectron2.modeling.track_motion import SPEEDS, Tracks, end_point_errors
+from iff_detectron2.modeling.video_pass import FusionRequest
 from iff_detectron2.structures import TemporalWindow
 
 # A gain of the residual, or of the end-point error, below this share counts as none.
@@ -108,7 +109,7 @@ def _pairs(
             refs = [key + o for o in offsets if 0 <= key + o < len(frames)]
             if key < 0 or key % every or not refs:
                 continue
-            aggregation = temporal.fuse_one(FusionRequest(memory, key, refs, []))[level]
+            aggregation = temporal.fuse_one(FusionRequest(key, refs, [], memory), memory)[level]
             own, others = (memory.gather(t)[level]["feature"] for t in ([key], refs))
             yield _Pair(key, refs, own, others, aggregation.flow, temporal.strides[level])
 
@@ -208,9 +209,9 @@ def replaced_flow(model: Any, flow_of: Callable[[FusionRequest, Tensor], Tensor]
     fuse_one = temporal.fuse_one
     requests: list[FusionRequest] = []
 
-    def noting(request: FusionRequest) -> Any:
+    def noting(request: FusionRequest, frames: CodesOfFrames) -> Any:
         requests[:] = [request]
-        return fuse_one(request)
+        return fuse_one(request, frames)
 
     changed = [a for a in temporal.aggregators.values() if isinstance(a, FlowGuidedAggregator)]
     estimates = [a._flow for a in changed]

@@ -290,6 +290,8 @@ def test_an_aggregator_that_does_not_take_it_is_refused():
             build_aggregator(cfg, shape)
     finally:
         del AGGREGATOR_REGISTRY._obj_map["Careless"]
+
+
 def test_similarity_without_flow_weighs_by_hand():
     key = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
     refs = torch.tensor([[0.0, 3.0], [-2.0, 0.0]]).view(2, 2, 1, 1)
