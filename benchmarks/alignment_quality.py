@@ -1,7 +1,7 @@
 """Does the flow of a trained detector follow the motion, and what is it worth in mAP?
 
     python benchmarks/alignment_quality.py --config-file CONFIG --weights CHECKPOINT
-        [--offsets 1 3 5] [--every 4] [--variants flow zero true none] [KEY VALUE ...]
+        [--offsets 1,3,5] [--every 4] [--variants flow,zero,true,none] [KEY VALUE ...]
 
 Prints, on the config's first test set, the end-point error at tracked objects in cells by offset
 and by speed beside that of zero flow (on MovingShapes that of the ground too), the residual of the
@@ -79,13 +79,32 @@ class KnownVideos(MeasuredVideos):
         return lambda video, key, ref: scenes[video].ground_motion(key, ref) * self.scale
 
 
+def chosen_variants(text: str) -> list[str]:
+    """Read names joined by commas."""
+    names = text.split(",") if text else []
+    unknown = sorted(set(names) - VARIANTS.keys())
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(VARIANTS)}")
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--offsets", type=int, nargs="+", default=[1, 3, 5])
+    parser.add_argument(
+        "--offsets",
+        type=lambda text: [int(part) for part in text.split(",")],
+        default=[1, 3, 5],
+        help="in frames, joined by commas",
+    )
     parser.add_argument("--every", type=int, default=4, help="every n-th frame is measured")
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument(
+        "--variants",
+        type=chosen_variants,
+        default=list(VARIANTS),
+        help=f"some of {','.join(VARIANTS)}, joined by commas; empty to measure the flow alone",
+    )
     parser.add_argument("--output", type=Path, help="write all numbers to this JSON file")
     parser.add_argument("opts", nargs="*", default=[], help="KEY VALUE overrides of the config")
     args = parser.parse_args()
