@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = {
     "rfcn": "none",
     "average": "plain average",
+    "similarity": "weights of FGFA, no flow",
     "deformable": "deformable sampling (STSN's idea)",
     "optflow_B": "FGFA with FlowNetS",
     "iff_net_A": "IFF basic",

@@ -40,8 +40,8 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF = CN()
     # Feature maps of the backbone to aggregate; empty for all of them.
     cfg.MODEL.IFF.IN_FEATURES = []
-    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, OffsetAwareAggregator, AverageAggregator,
-    # DeformableAggregator.
+    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, OffsetAwareAggregator, SimilarityAggregator,
+    # AverageAggregator, DeformableAggregator.
     cfg.MODEL.IFF.AGGREGATOR = "FlowGuidedAggregator"
     # The key frame itself is one of the fused frames; in training too (FGFA's release: not there).
     cfg.MODEL.IFF.FUSE_KEY_FRAME = True
@@ -53,7 +53,7 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.FREEZE_DETECTOR = False
 
     cfg.MODEL.IFF.FLOW = CN()
-    # One of FLOW_ESTIMATOR_REGISTRY: BasicIFF, AdvancedIFF, FlowNetS.
+    # One of FLOW_ESTIMATOR_REGISTRY: BasicIFF, AdvancedIFF, DirectionalIFF, FlowNetS.
     cfg.MODEL.IFF.FLOW.NAME = "AdvancedIFF"
     # The feature map whose flow is resized and carried to all others; empty if each of
     # IN_FEATURES finds its own.
@@ -68,11 +68,17 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF.FLOW.CORRELATION_STRIDE = 2
     # Train no parameter of the flow estimator, which must then come with MODEL.WEIGHTS (OptFlow-A).
     cfg.MODEL.IFF.FLOW.FREEZE = False
+    # Let only the losses on the alignment (TRL, TRACK_LOSS) train the flow: the detector's losses
+    # bend it to other ends.
+    cfg.MODEL.IFF.FLOW.DETACH = False
     # Order of the colour channels that the weights of FlowNetS want; INPUT.FORMAT is turned to it.
     cfg.MODEL.IFF.FLOW.INPUT_FORMAT = "RGB"
     # Learning rate of the flow layers over SOLVER.BASE_LR. A flow that leaves the map gets no
     # gradient to come back, so nets that train at a high rate from random weights need less here.
     cfg.MODEL.IFF.FLOW.LR_FACTOR = 1.0
+    # Train the flow layers with an AdamW of their own at this learning rate, which follows the same
+    # schedule; 0: by the detector's optimizer.
+    cfg.MODEL.IFF.FLOW.ADAMW_LR = 0.0
 
     # Embedding in which the similarity of frames is measured: 1x1, 3x3, 1x1 convolutions.
     cfg.MODEL.IFF.EMBEDDING = CN()
@@ -103,6 +109,11 @@ def add_iff_config(cfg: CN) -> None:
     # the flow away from edges of the features.
     cfg.MODEL.IFF.TRL.CENSUS = 0.5
     cfg.MODEL.IFF.TRL.SMOOTHNESS = 0.3
+
+    # Beyond the paper: loss between the flow and the motion of the boxes' tracks, 0 for none; needs
+    # INPUT.VIDEO.TRACKS.
+    cfg.MODEL.IFF.TRACK_LOSS = CN()
+    cfg.MODEL.IFF.TRACK_LOSS.WEIGHT = 0.0
 
     # Training of the temporal part alone, on video without labels (`iff-detectron2 adapt`).
     cfg.MODEL.IFF.ADAPT = CN()
@@ -144,6 +155,9 @@ def add_iff_config(cfg: CN) -> None:
     # Neighbours a key frame in training, drawn from [t - MAX_OFFSET, t + MAX_OFFSET].
     cfg.INPUT.VIDEO.NUM_REFS = 2
     cfg.INPUT.VIDEO.MAX_OFFSET = 10
+    # Training samples carry the boxes of the key frame and its reference frames by track id, as far
+    # as those are annotated: the flow is measured against them (`iff/epe` in the metrics).
+    cfg.INPUT.VIDEO.TRACKS = False
 
     cfg.TEST.VIDEO = CN()
     # Neighbours a key frame in testing: NUM_REFS frames, STRIDE apart, both sides or past only.

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw the panel and print the errors; 1 if the self-check fails."""
     import cv2
 
+    from iff_detectron2.engine.alignment_quality import AlignmentQuality, advice
     from iff_detectron2.engine.defaults import read_config
     from iff_detectron2.engine.predictor import load_model
     from iff_detectron2.inference.alignment import (
@@ -87,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     sample = window_sample(cfg, frames, key)
     alignment = align_window(model, sample)
     print("offset   flow px   features before -> after   pixels before -> after   weight")
-    for error in warp_errors(alignment, sample):
+    errors = warp_errors(alignment, sample)
+    quality = AlignmentQuality(residual=[(e.feature_before, e.feature_after) for e in errors])
+    for error in errors:
         print(
             f"{error.offset:+6d}   {error.flow:7.2f}   "
             f"{error.feature_before:15.4f} -> {error.feature_after:.4f}   "
@@ -113,4 +116,5 @@ def run(args: argparse.Namespace) -> int:
     if not cv2.imwrite(str(args.output), panel):
         raise OSError(f"cannot write {args.output}")
     print(f"panel: {args.output}")
+    print(advice(quality))
     return 0 if passed else 1

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
 
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.video.frames import read_frame
@@ -83,6 +84,9 @@ class VIDDatasetMapper(DatasetMapper):
         listed_frames: listed frames of each test video, see `listed_frames()`; needed when
             streaming.
         dataset_names: for error messages.
+        annotations_of: annotations of the listed frames by file name; with them training samples
+            have `tracks`, for the key frame and each reference frame its boxes by track id,
+            float32 x1, y1, x2, y2 in pixels of `image`. A frame that is not listed has none.
         **kwargs: passed to Detectron2's `DatasetMapper`.
     """
 
@@ -100,6 +104,7 @@ class VIDDatasetMapper(DatasetMapper):
         streaming: bool = False,
         listed_frames: Mapping[str, Sequence[int]] | None = None,
         dataset_names: Sequence[str] = (),
+        annotations_of: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(is_train, augmentations=augmentations, image_format=image_format, **kwargs)
@@ -122,6 +127,7 @@ class VIDDatasetMapper(DatasetMapper):
         self.streaming = streaming
         self.listed_frames = listed_frames
         self.dataset_names = tuple(dataset_names)
+        self.annotations_of = annotations_of
 
     @classmethod
     def from_config(
@@ -150,6 +156,13 @@ class VIDDatasetMapper(DatasetMapper):
             streaming=test.STREAMING,
             dataset_names=dataset_names,
         )
+        if is_train and cfg.INPUT.VIDEO.TRACKS:
+            ret["annotations_of"] = {
+                sample["file_name"]: sample["annotations"]
+                for name in dataset_names
+                for sample in DatasetCatalog.get(name)
+                if "annotations" in sample
+            }
         if test.STREAMING and not is_train:
             ret["listed_frames"] = listed_frames(
                 sample for name in dataset_names for sample in DatasetCatalog.get(name)
@@ -190,6 +203,8 @@ class VIDDatasetMapper(DatasetMapper):
         sample["image"] = images[file_name]
         sample["ref_images"] = [images[ref_file] for ref_file in ref_files]
         sample["ref_offsets"] = ref_offsets
+        if self.is_train and self.annotations_of is not None:
+            sample["tracks"] = [self._tracks(f, transforms.list) for f in (file_name, *ref_files)]
 
         if clip.sem_seg is not None:
             sample["sem_seg"] = torch.as_tensor(clip.sem_seg.astype("long"))
@@ -266,6 +281,21 @@ class VIDDatasetMapper(DatasetMapper):
                 "mapper with the datasets that its samples come from"
             )
         return listed[position - 1] if position else None
+
+    def _tracks(self, file_name: str, transforms: T.TransformList) -> dict[int, torch.Tensor]:
+        """Boxes of a frame by track id, after the transforms, not clipped."""
+        tracked = [
+            (a["track_id"], BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS))
+            for a in (self.annotations_of or {}).get(file_name, ())
+            if a.get("track_id", -1) >= 0 and not a.get("iscrowd", 0)
+        ]
+        if not tracked:
+            return {}
+        boxes = transforms.apply_box(np.array([box for _, box in tracked], dtype=np.float64))
+        return {
+            track: torch.as_tensor(box, dtype=torch.float32)
+            for (track, _), box in zip(tracked, boxes, strict=True)
+        }
 
     def _check_fields(self, annotations: Sequence[Mapping[str, Any]], file_name: str) -> None:
         """Raise ValueError if an annotation lacks what the model learns from."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
+import torch
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from iff_detectron2.modeling import AlignmentLoss
+from iff_detectron2.modeling import Aggregator, AlignmentLoss
+
+from .alignment_quality import advice
+from .measured_videos import measure_a_few
 
 
 def _alignment_losses(model: nn.Module) -> list[AlignmentLoss]:
@@ -45,3 +52,37 @@ class AlignmentLossHook(HookBase):
     def after_train(self) -> None:
         for loss, weight in self._losses:
             loss.weight = weight
+
+
+class AlignmentAdviceHook(HookBase):
+    """Says at the end of a training in one sentence whether alignment helps on the test set.
+
+    It logs `iff/residual_held_out`, and where the set has tracks `iff/epe_held_out` and
+    `iff/epe_zero_held_out`, in cells.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """
+        Args:
+            cfg: config of the training; the first of DATASETS.TEST is looked at.
+        """
+        self.cfg = cfg
+
+    def after_train(self) -> None:
+        model = getattr(self.trainer.model, "module", self.trainer.model)
+        flows = [m for m in model.modules() if isinstance(m, Aggregator) and m.estimates_flow]
+        done = self.trainer.iter + 1 >= self.trainer.max_iter
+        if not (flows and done and self.cfg.DATASETS.TEST and self.cfg.TEST.VIDEO.NUM_REFS):
+            return
+        name, training = self.cfg.DATASETS.TEST[0], model.training
+        with torch.no_grad():
+            quality = measure_a_few(self.cfg, model.eval(), name)
+        model.train(training)
+        storage = get_event_storage()
+        if quality.residual:
+            storage.put_scalar("iff/residual_held_out", quality.residual_ratio)
+        error = quality.mean_error()
+        if error is not None:
+            storage.put_scalar("iff/epe_held_out", error[0])
+            storage.put_scalar("iff/epe_zero_held_out", error[1])
+        logging.getLogger(__name__).info(f"{name}: {advice(quality)}")

@@ -34,7 +34,8 @@ from .accumulation import (
 )
 from .bad_step import describe_bad_step
 from .checkpoint import VideoCheckpointer
-from .hooks import AlignmentLossHook
+from .flow_optimizer import with_flow_adamw
+from .hooks import AlignmentAdviceHook, AlignmentLossHook
 from .missing_weights import needed_weights
 from .optimizer import build_optimizer, scale_flow_lr
 from .postprocess import build_postprocess
@@ -130,9 +131,11 @@ class VideoTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()
-        # The writers come last, so that they see what this hook logs.
+        # The writers come last, so that they see what these hooks log.
         position = len(hooks) - 1 if comm.is_main_process() else len(hooks)
         hooks.insert(position, AlignmentLossHook(self.cfg.MODEL.IFF.TRL.WARMUP_ITERS))
+        if comm.is_main_process():
+            hooks.insert(position + 1, AlignmentAdviceHook(self.cfg))
         metrics_file = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
         self._resume = ExactResume(self.cfg.SEED, self._trainer.data_loader, metrics_file)
         return [self._resume, *hooks]
@@ -158,13 +161,13 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
-        """Build what SOLVER describes, with MODEL.IFF.FLOW.LR_FACTOR for the flow estimators.
+        """Build what SOLVER describes, and for the flow estimators what MODEL.IFF.FLOW does.
 
         A project may override it; the factor is applied to what that returns, too.
         """
         optimizer = build_optimizer(cfg, model)
         scale_flow_lr(optimizer, model, cfg.MODEL.IFF.FLOW.LR_FACTOR)
-        return optimizer
+        return with_flow_adamw(cfg, optimizer, model)
 
     @classmethod
     def build_train_loader(cls, cfg) -> Any:

@@ -8,6 +8,7 @@ from .aggregation import (
     AverageAggregator,
     Embedding,
     FlowGuidedAggregator,
+    SimilarityAggregator,
     build_aggregator,
     key_frame_options,
 )
@@ -24,6 +25,7 @@ from .flow_estimator import (
     FLOW_ESTIMATOR_REGISTRY,
     AdvancedIFF,
     BasicIFF,
+    DirectionalIFF,
     FlowEstimator,
     build_flow_estimator,
 )
@@ -34,6 +36,7 @@ from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .seam import VideoMixin
 from .temporal import TemporalAggregation
 from .temporal_for import temporal_for
+from .track_motion import TrackLoss
 from .video_arch import (
     VideoFCOS,
     VideoGeneralizedRCNN,
@@ -57,6 +60,7 @@ __all__ = [
     "BasicIFF",
     "ContextResidualLoss",
     "DeformableAggregator",
+    "DirectionalIFF",
     "Embedding",
     "FlowEstimator",
     "FlowGuidedAggregator",
@@ -67,7 +71,9 @@ __all__ = [
     "RFCNROIHeads",
     "RFCNRPNHead",
     "ReducedResNet",
+    "SimilarityAggregator",
     "TemporalAggregation",
+    "TrackLoss",
     "TransformationResidualLoss",
     "VideoFCOS",
     "VideoGeneralizedRCNN",

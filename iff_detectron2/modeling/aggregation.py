@@ -262,6 +262,50 @@ def similarity(embeddings: Tensor, key: Tensor) -> Tensor:
 
 
 @AGGREGATOR_REGISTRY.register()
+class SimilarityAggregator(Aggregator):
+    """FGFA's weights without alignment: what they give alone, to compare with."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        embedding: nn.Module,
+        fuse_key_frame: bool = True,
+        fuse_key_frame_in_training: bool = True,
+    ) -> None:
+        """
+        Args:
+            embedding: maps features [N, C, H, W] to embeddings [N, E, H, W].
+            fuse_key_frame: the key frame is one of the fused frames.
+            fuse_key_frame_in_training: it is in training, too.
+        """
+        super().__init__(
+            fuse_key_frame=fuse_key_frame, fuse_key_frame_in_training=fuse_key_frame_in_training
+        )
+        self.embedding = embedding
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
+        embedding = cfg.MODEL.IFF.EMBEDDING
+        return {
+            "embedding": Embedding(
+                input_shape.channels, embedding.HIDDEN_CHANNELS, embedding.CHANNELS
+            ),
+            **key_frame_options(cfg),
+        }
+
+    def encode(self, features: Tensor, images: Tensor) -> Codes:
+        return {"feature": features, "embedding": self.embedding(features)}
+
+    def align(
+        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+    ) -> Alignment:
+        own = key["embedding"]
+        scores = similarity(refs["embedding"], own)
+        return Alignment(refs["feature"], scores, similarity(own, own))
+
+
+@AGGREGATOR_REGISTRY.register()
 class FlowGuidedAggregator(Aggregator):
     """Warps each reference frame by its flow (Eq. 1) and sums the frames by similarity (FGFA)."""
 
@@ -275,6 +319,7 @@ class FlowGuidedAggregator(Aggregator):
         fuse_key_frame: bool = True,
         fuse_key_frame_in_training: bool = True,
         embed_before_warp: bool = True,
+        detach_flow: bool = False,
     ) -> None:
         """
         Args:
@@ -285,6 +330,7 @@ class FlowGuidedAggregator(Aggregator):
             fuse_key_frame: the key frame is one of the fused frames.
             fuse_key_frame_in_training: it is in training, too.
             embed_before_warp: warp the embedding, instead of embedding the warped features.
+            detach_flow: only the losses on the alignment train the flow, not those of the detector.
         """
         super().__init__(
             fuse_key_frame=fuse_key_frame, fuse_key_frame_in_training=fuse_key_frame_in_training
@@ -293,6 +339,7 @@ class FlowGuidedAggregator(Aggregator):
         self.embedding = embedding
         self.alignment_loss = alignment_loss
         self.embed_before_warp = embed_before_warp
+        self.detach_flow = detach_flow
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
@@ -306,6 +353,7 @@ class FlowGuidedAggregator(Aggregator):
             "alignment_loss": None if carried_flow else build_alignment_loss(cfg),
             "embed_before_warp": embedding.BEFORE_WARP,
             **key_frame_options(cfg),
+            "detach_flow": cfg.MODEL.IFF.FLOW.DETACH,
         }
 
     @property
@@ -324,9 +372,10 @@ class FlowGuidedAggregator(Aggregator):
         self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
     ) -> Alignment:
         flow = self._flow(key, refs, flow)
-        frames = flow_warp(refs["feature"], flow)
+        path = flow.detach() if self.detach_flow else flow
+        frames = flow_warp(refs["feature"], path)
         if self.embed_before_warp:
-            embeddings, key_embedding = flow_warp(refs["embedding"], flow), key["embedding"]
+            embeddings, key_embedding = flow_warp(refs["embedding"], path), key["embedding"]
         else:
             embeddings, key_embedding = self.embedding(frames), self.embedding(key["feature"])
         return Alignment(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -199,3 +201,56 @@ class AdvancedIFF(FlowEstimator):
     def _pairs(self, key: Tensor, context: Tensor, refs: Tensor) -> Tensor:
         correlation = local_correlation(key, refs, self.max_displacement, self.correlation_stride)
         return self.flow(self.fuse(F.relu(self.relation(correlation) + context)))
+
+
+# Factor of the cosines in front of the layer that reads them: about what makes their spread over
+# the displacements 1. With more the first steps throw the flow far and silence the layers behind.
+START_SCALE = 2.0
+
+# Slope below zero behind the correlation, so that no layer there can go silent for good.
+SLOPE = 0.1
+
+
+# Share of the typical length below which a vector stays short.
+FLAT = 0.1
+
+
+def directions(x: Tensor) -> Tensor:
+    """Take from each vector [N, C, H, W] the mean over the map, and its length.
+
+    What all places have in common says nothing of where a thing went, nor does its brightness. A
+    vector that hardly differs from the mean, as where nothing is to be seen, stays shorter than 1,
+    so that neither its value nor its gradient is blown up.
+    """
+    x = x.float()
+    x = x - x.mean(dim=(2, 3), keepdim=True)
+    square = x.square().sum(dim=1, keepdim=True)
+    flat = FLAT**2 * square.detach().mean(dim=(2, 3), keepdim=True) + 1e-6
+    return x / (square + flat).sqrt()
+
+
+@FLOW_ESTIMATOR_REGISTRY.register()
+class DirectionalIFF(AdvancedIFF):
+    """The advanced module on directions: correlation of normalised vectors, times a learned factor.
+
+    Beyond the paper. Behind the correlation the ReLUs are leaky; layers and names are those of
+    `AdvancedIFF`, and `log_scale`.
+    """
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        """
+        Args:
+            kwargs: those of `AdvancedIFF`.
+        """
+        super().__init__(**kwargs)
+        self.fuse.activation = partial(F.leaky_relu, negative_slope=SLOPE)
+        self.log_scale = nn.Parameter(torch.tensor(START_SCALE).log())
+
+    def _pairs(self, key: Tensor, context: Tensor, refs: Tensor) -> Tensor:
+        reach = self.max_displacement, self.correlation_stride
+        # The operator divides by the number of channels.
+        cosines = key.shape[1] * local_correlation(directions(key), directions(refs), *reach)
+        correlation = (self.log_scale.exp() * cosines).to(key.dtype)
+        relation = F.leaky_relu(self.relation(correlation) + context, negative_slope=SLOPE)
+        return self.flow(self.fuse(relation))

@@ -20,6 +20,7 @@ from iff_detectron2.structures import TemporalWindow
 from .aggregation import Aggregation, Aggregator, build_aggregator
 from .codes import BatchCodes, CodesOfFrames, FrameCodes
 from .frame_memory import FrameMemory, WeightsMark, build_frame_memory
+from .track_motion import TrackLoss, build_track_loss, end_point_errors, mean_errors
 from .video_pass import FusionRequest, VideoPass, chunks_of_refs, plan_pass, start_stream
 
 # Iterations between two looks at the flow: as often as Detectron2 writes metrics, since each look
@@ -70,6 +71,7 @@ class TemporalAggregation(nn.Module):
         gate: bool = False,
         pairs_per_chunk: int = 0,
         memory: FrameMemory | None = None,
+        track_loss: TrackLoss | None = None,
     ) -> None:
         """
         Args:
@@ -79,13 +81,14 @@ class TemporalAggregation(nn.Module):
                 the window; otherwise each carries its whole window.
             flow_level: the map whose flow is carried to all others; empty if each map finds its
                 own.
-            strides: pixels of the image per cell of each map, for a flow that is carried; None to
-                take those of the backbone that the detector gets.
+            strides: pixels of the image per cell of each map, for a flow that is carried or
+                compared with tracks; None to take those of the backbone that the detector gets.
             gate: add what the reference frames change times a learned scale that starts at zero,
                 so that a trained detector starts with its old output.
             pairs_per_chunk: reference frames that are fused at a time in testing; 0 for all at
                 once.
             memory: where a stream keeps its frames.
+            track_loss: in training, loss of the flow against the tracks of the samples.
         """
         super().__init__()
         if pairs_per_chunk < 0:
@@ -109,6 +112,7 @@ class TemporalAggregation(nn.Module):
             {name: nn.Parameter(torch.zeros(())) for name in aggregators} if gate else {}
         )
         self.memory = FrameMemory() if memory is None else memory
+        self.track_loss = track_loss
         self.last: list[Fusion] = []
         # Features of other weights must not be fused with new ones.
         self.register_load_state_dict_post_hook(_reset)
@@ -143,6 +147,7 @@ class TemporalAggregation(nn.Module):
             "gate": iff.GATE,
             "pairs_per_chunk": video.PAIRS_PER_CHUNK,
             "memory": build_frame_memory(cfg),
+            "track_loss": build_track_loss(cfg),
         }
 
     def take_strides(self, input_shape: Mapping[str, ShapeSpec]) -> None:
@@ -256,6 +261,8 @@ class TemporalAggregation(nn.Module):
                     request.memory.add(frame, own.gather([frame]))
             frames: CodesOfFrames = own if request.memory is None else request.memory
             self.last.append(Fusion(request, frames, self.fuse_one(request, frames)))
+            if self.training and self.track_loss is not None:
+                self._add_track_loss(self.last[-1])
         if self.training:
             self._log_alignment()
         if features:
@@ -328,6 +335,24 @@ class TemporalAggregation(nn.Module):
         height, width = feature.shape[-2:]
         return resize_flow(flow, (height, width), strides[self.flow_level] / strides[level])
 
+    def _stride(self, level: str) -> int:
+        if not (self.strides or {}).get(level):
+            raise ValueError(
+                f"the flow of {level!r} cannot be compared with tracks without its stride: give "
+                "TemporalAggregation strides={name of map: pixels per cell}"
+            )
+        return cast(dict[str, int], self.strides)[level]
+
+    def _add_track_loss(self, fusion: Fusion) -> None:
+        """Add `loss_track` where flow is made."""
+        assert self.track_loss is not None
+        for level, aggregation in fusion.levels.items():
+            estimated = level in self.aggregators and self.aggregators[level].estimates_flow
+            if estimated and aggregation.flow is not None:
+                tracks = fusion.request.tracks or [{}] * (1 + len(aggregation.flow))
+                loss = self.track_loss(aggregation.flow, tracks, self._stride(level))
+                aggregation.losses["loss_track"] = loss
+
     def pop_losses(self) -> dict[str, Tensor]:
         """Return the losses of the last batch, mean over key frames and feature maps."""
         losses: dict[str, list[Tensor]] = {}
@@ -348,3 +373,11 @@ class TemporalAggregation(nn.Module):
         reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
         if reach:
             storage.put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
+        errors = [
+            end_point_errors(aggregation.flow, fusion.request.tracks, self._stride(level))
+            for fusion in self.last
+            for level, aggregation in fusion.levels.items()
+            if aggregation.flow is not None and fusion.request.tracks
+        ]
+        for name, value in mean_errors(errors).items():
+            storage.put_scalar(f"iff/{name}", value)

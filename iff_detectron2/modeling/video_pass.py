@@ -11,6 +11,7 @@ from iff_detectron2.structures import TemporalWindow
 
 from .codes import Codes, CodesOfFrames
 from .frame_memory import FrameMemory, WeightsMark
+from .track_motion import Tracks
 
 
 @dataclass
@@ -22,12 +23,15 @@ class FusionRequest:
         refs: frame indices of its reference frames; a frame may stand there more than once.
         new: frame indices of those images of the pass that belong to this request, in order.
         memory: that of the stream; None where the sample carries its whole window.
+        tracks: in training, boxes by track id of the key frame and then of each of `refs`; empty
+            where they are not known.
     """
 
     key: int
     refs: list[int]
     new: list[int]
     memory: FrameMemory | None = None
+    tracks: list[Tracks] = field(default_factory=list)
 
 
 @dataclass
@@ -79,7 +83,8 @@ def plan_pass(
             request, new = _plan_stream(sample, frames, window, memory, mark)
         else:
             refs = list(sample.get("ref_offsets", []))
-            request, new = FusionRequest(0, refs, list(frames)), frames
+            tracks = sample.get("tracks", [])
+            request, new = FusionRequest(0, refs, list(frames), tracks=tracks), frames
         plan.requests.append(request)
         # Whatever else a detector looks for in a sample before its backbone is there, too.
         plan.samples += [{**sample, "image": image} for image in new.values()]

@@ -25,6 +25,7 @@ def test_panel_errors_and_self_check(folder, capsys):
     said = capsys.readouterr().out
     assert "self-check, zero flow is the identity: warp differs by 0," in said
     assert said.count("passed") == 1
+    assert said.splitlines()[-1].startswith("alignment ")
     offsets = [line.split()[0] for line in said.splitlines() if line.strip()[:1] in "+-"]
     assert offsets == ["-2", "-1", "+1", "+2"]
     rows_of_3 = cv2.imread(str(output)).shape[0]

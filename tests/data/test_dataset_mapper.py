@@ -290,3 +290,19 @@ def test_bad_arguments(kwargs) -> None:
         VIDDatasetMapper(
             is_train=True, augmentations=[], image_format="RGB", frame_index={}, **kwargs
         )
+
+
+def test_tracks_of_key_and_reference_frames(tiny_vid, make_mapper) -> None:
+    """Boxes by track id go through the transforms of the clip, like the images."""
+    tiny_vid(lengths=(6,))
+    mapper, dicts = make_mapper(augmentations=[T.RandomFlip(prob=1.0)], num_refs=4)
+    assert "tracks" not in mapper(dicts[2])
+    mapper.annotations_of = {d["file_name"]: d["annotations"] for d in dicts[:4]}
+    sample = mapper(dicts[2])
+    (track,) = sample["tracks"][0]
+    for offset, boxes in zip([0, *sample["ref_offsets"]], sample["tracks"], strict=True):
+        if 2 + offset >= 4:  # not listed: nothing is known
+            assert boxes == {}
+            continue
+        x1, y1, x2, y2 = tiny_vid.box(0, 2 + offset)
+        assert boxes[track].tolist() == [64 - x2, y1, 64 - x1, y2]

@@ -1,9 +1,14 @@
+import logging
+
 import pytest
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils.events import get_event_storage
 from torch import nn
+from toy_models import build, tiny_cfg
 
+from iff_detectron2.data import register_imagenet_vid
 from iff_detectron2.engine import AlignmentLossHook
+from iff_detectron2.engine.hooks import AlignmentAdviceHook
 from iff_detectron2.modeling import TransformationResidualLoss
 
 
@@ -50,3 +55,27 @@ def test_a_model_without_alignment_loss_is_left_alone():
 def test_negative_warmup_names_the_key():
     with pytest.raises(ValueError, match=r"TRL\.WARMUP_ITERS"):
         AlignmentLossHook(-1)
+
+
+@pytest.mark.parametrize("aggregator", ["FlowGuidedAggregator", "SimilarityAggregator"])
+def test_a_training_ends_with_a_sentence_where_there_is_flow(
+    aggregator, tiny_vid, clean_catalogs, caplog
+):
+    register_imagenet_vid("advice_val", tiny_vid(lengths=(6, 4)), "VID_val_videos")
+    cfg = tiny_cfg("DATASETS.TEST", "('advice_val',)", "MODEL.IFF.AGGREGATOR", aggregator)
+    trainer = Recorder(build(cfg).train())
+    trainer.register_hooks([AlignmentAdviceHook(cfg)])
+    with caplog.at_level(logging.INFO, logger="iff_detectron2.engine.hooks"):
+        trainer.train(0, 1)
+    assert trainer.model.training
+    said = [record.getMessage() for record in caplog.records if "alignment" in record.getMessage()]
+    if aggregator == "SimilarityAggregator":
+        assert not said
+        return
+    # Training starts from zero flow, which cannot help: the sentence names what to set.
+    (sentence,) = said
+    assert sentence.startswith("advice_val: alignment does not help here")
+    assert "TEST.VIDEO.NUM_REFS" in sentence
+    latest = trainer.storage.latest()
+    assert latest["iff/residual_held_out"][0] == 1
+    assert latest["iff/epe_held_out"][0] == latest["iff/epe_zero_held_out"][0] > 0

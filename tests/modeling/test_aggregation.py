@@ -14,6 +14,7 @@ from iff_detectron2.modeling import (
     FlowEstimator,
     FlowGuidedAggregator,
     OffsetAwareAggregator,
+    SimilarityAggregator,
     build_aggregator,
 )
 from iff_detectron2.modeling.aggregation import Embedding, similarity
@@ -289,3 +290,13 @@ def test_an_aggregator_that_does_not_take_it_is_refused():
             build_aggregator(cfg, shape)
     finally:
         del AGGREGATOR_REGISTRY._obj_map["Careless"]
+
+
+def test_similarity_without_flow_weighs_by_hand():
+    key = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    refs = torch.tensor([[0.0, 3.0], [-2.0, 0.0]]).view(2, 2, 1, 1)
+    result = run(SimilarityAggregator(embedding=nn.Identity()), key, refs)
+    shares = torch.tensor([math.e, 1, 1 / math.e])
+    expected = (shares[:, None] * torch.tensor([[1.0, 0], [0, 3], [-2, 0]])).sum(0) / shares.sum()
+    torch.testing.assert_close(result.feature.flatten(), expected)
+    assert result.flow is None

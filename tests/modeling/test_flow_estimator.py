@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from iff_detectron2.modeling import AdvancedIFF, BasicIFF
+from iff_detectron2.layers import local_correlation
+from iff_detectron2.modeling import AdvancedIFF, BasicIFF, DirectionalIFF
+from iff_detectron2.modeling.flow_estimator import directions
 
 IMAGES = torch.empty(0)  # in-network estimation looks at features alone
 
@@ -131,3 +133,35 @@ def test_displacement_must_be_a_multiple_of_the_stride():
         AdvancedIFF(
             in_channels=4, channels=4, pair_channels=4, max_displacement=5, correlation_stride=2
         )
+
+
+def test_normalised_correlation_sees_directions_alone():
+    """Brightness and what all cells have in common change nothing; a shift moves the peak."""
+    x = torch.randn(1, 6, 9, 9, generator=torch.Generator().manual_seed(0))
+    common = torch.randn(1, 6, 1, 1)
+    torch.testing.assert_close(directions(3 * x + common), directions(x), rtol=1e-4, atol=1e-5)
+    assert directions(x).norm(dim=1).max() <= 1
+    shifted = x.roll((1, 2), (2, 3))
+    cosines = local_correlation(directions(x), directions(shifted), 4, 1)
+    peak = cosines[0, :, 4, 4].argmax().item()
+    assert divmod(peak, 9) == (4 + 1, 4 + 2)  # dy = 1, dx = 2
+
+
+def test_maps_without_contrast_have_short_directions_and_a_bounded_gradient():
+    flat = torch.ones(1, 6, 5, 7, requires_grad=True)
+    out = directions(flat)
+    assert not out.any()
+    out.sum().backward()
+    assert flat.grad.abs().max() < 1e4
+
+
+def test_the_directional_module_adds_one_learned_parameter():
+    arguments = {"in_channels": 6, "channels": 8, "pair_channels": 4}
+    arguments.update(max_displacement=4, correlation_stride=2)
+    plain, own = (kind(**arguments) for kind in (AdvancedIFF, DirectionalIFF))
+    names = {name for name, _ in own.named_parameters()}
+    assert names - {name for name, _ in plain.named_parameters()} == {"log_scale"}
+    codes = torch.randn(4, 8, 5, 7)
+    nn.init.normal_(own.flow.weight)
+    own(codes[:1], codes[1:]).sum().backward()
+    assert own.log_scale.grad != 0

@@ -10,7 +10,7 @@ import numpy as np
 from iff_detectron2.data.deteriorations import add_noise, blur_along, compress, defocus
 
 from .actor import Actor, Layer
-from .casting import SPLITS, Role, random_stream
+from .casting import SPLITS, Role, cast_split, random_stream
 from .degradations import EXPOSURE, FRAME_KINDS, Run, active_run, schedule_runs
 from .options import MovingShapesOptions
 from .textures import background
@@ -70,6 +70,10 @@ class Scene:
             whole_frame=True,
         )
         self._noise = rng
+
+    def ground_motion(self, frame: int, other: int) -> np.ndarray:
+        """Say how far what the ground shows in a frame has moved in another, (dx, dy) in pixels."""
+        return self._pan[frame] - self._pan[other]
 
     def render(self, frame: int) -> tuple[np.ndarray, list[Annotation]]:
         """Draw a frame; frames must be drawn in order, as the noise goes on from one to the next.
@@ -171,6 +175,17 @@ class Scene:
             shrink = run.strength * min(self.size) / 65
             return compress(canvas, shrink=shrink, strength=run.strength)
         return canvas  # motion blur is drawn with the background and the objects
+
+
+def planned_scene(options: MovingShapesOptions, split: str, index: int) -> Scene:
+    """Plan a video of a set again, to ask what its files do not say.
+
+    Args:
+        options: those of the set.
+        split: `train` or `val`.
+        index: number of the video in the split.
+    """
+    return Scene(options, split, index, cast_split(options, split)[index])
 
 
 def _overlap(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from iff_detectron2.data.moving_shapes import MOVING_SHAPES_CLASSES, MovingShape
 from iff_detectron2.data.moving_shapes.casting import Role, cast_split
 from iff_detectron2.data.moving_shapes.degradations import OBJECT_KINDS, Run
 from iff_detectron2.data.moving_shapes.objects import Sprite, outline_of
-from iff_detectron2.data.moving_shapes.scene import Scene
+from iff_detectron2.data.moving_shapes.scene import Scene, planned_scene
 
 OPTIONS = MovingShapesOptions(seed=5, num_train_videos=8, num_frames=12, severity=0.0)
 
@@ -137,3 +138,17 @@ def test_an_object_outside_the_frame_has_no_box() -> None:
     image, annotations = scene.render(0)
     assert annotations == []
     assert image.shape == (160, 224, 3)
+
+
+def test_ground_motion_is_what_the_pixels_do() -> None:
+    """Phase correlation of two frames without objects finds the displacement that is told."""
+    roles = cast_split(OPTIONS, "train")[1]
+    scene = planned_scene(OPTIONS, "train", 1)
+    scene.actors = []
+    frames = [scene.render(t)[0].mean(axis=2) for t in range(9)]
+    assert len(planned_scene(OPTIONS, "train", 1).actors) == len(roles)
+    window = cv2.createHanningWindow(frames[0].shape[::-1], cv2.CV_64F)
+    found, _ = cv2.phaseCorrelate(frames[0], frames[8], window)
+    told = scene.ground_motion(0, 8)
+    assert np.hypot(*told) > 10
+    assert np.abs(np.array(found) - told).max() < 1
