@@ -287,7 +287,7 @@ class VIDDatasetMapper(DatasetMapper):
         tracked = [
             (a["track_id"], BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS))
             for a in (self.annotations_of or {}).get(file_name, ())
-            if a.get("track_id", -1) >= 0 and not a.get("iscrowd", 0)
+            if a.get("track_id") is not None and not a.get("iscrowd", 0)
         ]
         if not tracked:
             return {}

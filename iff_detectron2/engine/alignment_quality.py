@@ -193,7 +193,7 @@ def tracks_of(annotations: Iterable[Mapping[str, Any]], scale: Sequence[float]) 
         a["track_id"]: factor
         * torch.tensor(BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS))
         for a in annotations
-        if a.get("track_id", -1) >= 0 and not a.get("iscrowd", 0)
+        if a.get("track_id") is not None and not a.get("iscrowd", 0)
     }
 
 

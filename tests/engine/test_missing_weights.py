@@ -76,8 +76,10 @@ def test_every_door_refuses(door, case, tmp_path, capsys):
     config = ["--config-file", str(CONFIGS / "MovingShapes" / "iff_net_C.yaml")]
     if door == "--eval-only":
         argv = [*config, "--eval-only", *settings, "OUTPUT_DIR", str(tmp_path / "out")]
-        with pytest.raises(ValueError, match="ALLOW_MISSING_WEIGHTS"):
+        with pytest.raises(SystemExit) as end:
             launch_from_command_line(argv=argv)
+        assert end.value.code == 2
+        assert "MODEL.ALLOW_MISSING_WEIGHTS" in capsys.readouterr().err.splitlines()[-1]
         return
     write_frames(tmp_path / "clip", make_frames(3))
     output = tmp_path / "out"

@@ -102,7 +102,7 @@ def test_a_model_with_it_streams_as_it_recomputes():
 
 
 def test_offsets_must_belong_to_the_refs():
-    with pytest.raises(ValueError, match="2 neighbours, but 1 offsets"):
+    with pytest.raises(ValueError, match="2 reference frames, but 1 offsets"):
         fuse(make(), torch.randn(1, 4, 3, 3), torch.randn(2, 4, 3, 3), [1])
 
 
