@@ -16,6 +16,7 @@ import cv2
 from tqdm import tqdm
 
 from iff_detectron2.data.datasets.imagenet.list_rules import train_list_lines, val_list_lines
+from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2.utils.parallel import usable_cores
 
@@ -33,7 +34,7 @@ from .storage import (
     list_path,
     remove_own_files,
 )
-from .writer import VideoRecord, write_atomically, write_video
+from .writer import VideoRecord, write_video
 
 # A worker process takes seconds to start: it has to have this many frames to be worth it.
 _FRAMES_PER_WORKER = 1200
@@ -143,14 +144,16 @@ def _finish(
         summary[split] = _summarize(videos)
         if videos:
             lines = make_lines([(record.folder, record.num_frames) for record in videos])
-            write_atomically(list_path(root, split), ("\n".join(lines) + "\n").encode("ascii"))
+            with open_atomically(list_path(root, split)) as stream:
+                stream.write("\n".join(lines) + "\n")
             digests[split] = content_digest([list_path(root, split)])
         digests |= {record.folder: record.digest for record in videos}
     sheet = draw_contact_sheet(root, [e for record in ordered for e in record.excerpts])
     done, code = cv2.imencode(".png", sheet)
     if not done:
         raise RuntimeError("OpenCV could not encode the contact sheet as PNG")
-    write_atomically(root / CONTACT_SHEET, code.tobytes())
+    with open_atomically(root / CONTACT_SHEET, binary=True) as stream:
+        stream.write(code.tobytes())
     marker = {
         "generator": "MovingShapes",
         "version": VERSION,
@@ -160,7 +163,8 @@ def _finish(
         "digests": digests,
     }
     text = json.dumps(marker, indent=2) + "\n"
-    write_atomically(root / MARKER, text.encode("utf-8"))
+    with open_atomically(root / MARKER) as stream:
+        stream.write(text)
     return marker
 
 
