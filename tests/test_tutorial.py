@@ -79,7 +79,8 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch, capsys) -> None
     assert {"python", "yaml", "bash"} <= set(executed)
 
     assert "45 labelled frames, 45 boxes, classes ['ball']" in capsys.readouterr().out
-    assert cv2.imread("my_video/look.png").shape == (6 * 112, 160, 3)
+    # Small frames are drawn enlarged, by whole numbers.
+    assert cv2.imread("my_video/look.png").shape == (3 * 6 * 112, 3 * 160, 3)
     assert [len(list(Path("my_video", s).glob("*.xml"))) for s in ("train", "test")] == [3, 1]
     for name, videos in (("my_train", 3), ("my_test", 1)):
         if name not in DatasetCatalog:

@@ -111,11 +111,14 @@ class VideoCheckpointer(DetectionCheckpointer):
             self.needs = needs
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pth") and not hasattr(DetectionCheckpointer, "_torch_load"):
+            # Detectron2 0.6 would read the file by itself.
+            loaded = self._torch_load(filename)
+            return loaded if "model" in loaded else {"model": loaded}
         if not filename.endswith(".pkl"):
             try:
                 return super()._load_file(filename)
             except _UNREADABLE as error:
-                # From Detectron2 0.6, which reads the file without `_torch_load`.
                 raise _unreadable(filename, error) from error
         data = load_pickled_arrays(filename)
         if "model" in data and "__author__" in data:

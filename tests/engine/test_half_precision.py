@@ -51,7 +51,8 @@ def train(model, batches, precision):
 def test_losses_are_those_of_float32(model, batches):
     exact, _ = train(model, batches, None)
     half, trainer = train(model, batches, torch.bfloat16)
-    assert exact[-1] < exact[0]
+    # The samples come twice: once more learned from, each is known better.
+    assert sum(exact[STEPS // 2 :]) < sum(exact[: STEPS // 2])
     # Regions near a threshold are drawn otherwise, so single steps differ more than their mean.
     assert sum(half) == pytest.approx(sum(exact), rel=0.05)
     assert not trainer.grad_scaler.is_enabled()
