@@ -16,7 +16,7 @@ from torch import Tensor
 
 from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.layers import flow_warp, warp_and_aggregate
-from iff_detectron2.modeling.aggregation import Codes
+from iff_detectron2.modeling.codes import Codes
 from iff_detectron2.structures import Detections, TemporalWindow
 from iff_detectron2.visualization.panel import AlignmentRow
 

@@ -6,9 +6,6 @@ from .aggregation import (
     Aggregator,
     Alignment,
     AverageAggregator,
-    Embedding,
-    FlowGuidedAggregator,
-    SimilarityAggregator,
     build_aggregator,
     key_frame_options,
 )
@@ -29,11 +26,13 @@ from .flow_estimator import (
     FlowEstimator,
     build_flow_estimator,
 )
+from .flow_guided_aggregation import FlowGuidedAggregator
 from .flownet import FlowNetS
 from .frame_memory import FrameMemory
 from .offset_aggregation import OffsetAwareAggregator
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .seam import VideoMixin
+from .similarity_aggregation import Embedding, SimilarityAggregator
 from .temporal import TemporalAggregation
 from .temporal_for import temporal_for
 from .track_motion import TrackLoss

@@ -12,15 +12,9 @@ from torch.nn import functional as F
 
 from iff_detectron2.layers.deform_conv import deform_conv
 
-from .aggregation import (
-    AGGREGATOR_REGISTRY,
-    Aggregator,
-    Alignment,
-    Embedding,
-    key_frame_options,
-    similarity,
-)
+from .aggregation import AGGREGATOR_REGISTRY, Aggregator, Alignment, key_frame_options
 from .codes import Codes
+from .similarity_aggregation import build_embedding, similarity
 
 KERNEL = 3
 
@@ -77,14 +71,12 @@ class DeformableAggregator(Aggregator):
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):
-        embedding, deform = cfg.MODEL.IFF.EMBEDDING, cfg.MODEL.IFF.DEFORM
+        deform = cfg.MODEL.IFF.DEFORM
         return {
             "in_channels": input_shape.channels,
             "channels": deform.CHANNELS,
             "groups": deform.GROUPS,
-            "embedding": Embedding(
-                input_shape.channels, embedding.HIDDEN_CHANNELS, embedding.CHANNELS
-            ),
+            "embedding": build_embedding(cfg, input_shape),
             **key_frame_options(cfg),
         }
 

@@ -10,8 +10,9 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from .aggregation import AGGREGATOR_REGISTRY, Alignment, FlowGuidedAggregator
+from .aggregation import AGGREGATOR_REGISTRY, Alignment
 from .codes import Codes
+from .flow_guided_aggregation import FlowGuidedAggregator
 
 
 @AGGREGATOR_REGISTRY.register()

@@ -17,7 +17,7 @@ from iff_detectron2.modeling import (
     SimilarityAggregator,
     build_aggregator,
 )
-from iff_detectron2.modeling.aggregation import Embedding, similarity
+from iff_detectron2.modeling.similarity_aggregation import Embedding, similarity
 
 
 class ConstantFlow(FlowEstimator):

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from toy_models import build, make_video, tiny_cfg, training_sample, window_sample
 
 from iff_detectron2.modeling import DeformableAggregator
-from iff_detectron2.modeling.aggregation import Embedding
+from iff_detectron2.modeling.similarity_aggregation import Embedding
 
 
 def aggregator(channels=6, groups=2, **kwargs) -> DeformableAggregator:
