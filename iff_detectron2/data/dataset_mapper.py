@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,16 @@ def new_window_frames(
     if previous is not None:
         needed -= {previous, *window.frames(previous, video_length)}
     return sorted(needed)
+
+
+def boxes_by_track(annotations: Iterable[Mapping[str, Any]]) -> dict[int | str, Sequence[float]]:
+    """Return x1, y1, x2, y2 of the boxes of a frame by track id; those without a track, and crowds,
+    are left out."""
+    return {
+        a["track_id"]: BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
+        for a in annotations
+        if a.get("track_id") is not None and not a.get("iscrowd", 0)
+    }
 
 
 class VIDDatasetMapper(DatasetMapper):
@@ -282,19 +292,15 @@ class VIDDatasetMapper(DatasetMapper):
             )
         return listed[position - 1] if position else None
 
-    def _tracks(self, file_name: str, transforms: T.TransformList) -> dict[int, torch.Tensor]:
+    def _tracks(self, file_name: str, transforms: T.TransformList) -> dict[int | str, torch.Tensor]:
         """Boxes of a frame by track id, after the transforms, not clipped."""
-        tracked = [
-            (a["track_id"], BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS))
-            for a in (self.annotations_of or {}).get(file_name, ())
-            if a.get("track_id") is not None and not a.get("iscrowd", 0)
-        ]
+        tracked = boxes_by_track((self.annotations_of or {}).get(file_name, ()))
         if not tracked:
             return {}
-        boxes = transforms.apply_box(np.array([box for _, box in tracked], dtype=np.float64))
+        boxes = transforms.apply_box(np.array(list(tracked.values()), dtype=np.float64))
         return {
             track: torch.as_tensor(box, dtype=torch.float32)
-            for (track, _), box in zip(tracked, boxes, strict=True)
+            for track, box in zip(tracked, boxes, strict=True)
         }
 
     def _check_fields(self, annotations: Sequence[Mapping[str, Any]], file_name: str) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.structures import BoxMode
 from torch import Tensor
 
+from iff_detectron2.data.dataset_mapper import boxes_by_track
 from iff_detectron2.layers import flow_warp
 from iff_detectron2.modeling import FlowGuidedAggregator, FrameMemory
 from iff_detectron2.modeling.codes import CodesOfFrames
@@ -189,12 +189,8 @@ def tracks_of(annotations: Iterable[Mapping[str, Any]], scale: Sequence[float]) 
         scale: pixels of the network's input per pixel of the frame, (x, y).
     """
     factor = torch.tensor([*scale, *scale], dtype=torch.float32)
-    return {
-        a["track_id"]: factor
-        * torch.tensor(BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS))
-        for a in annotations
-        if a.get("track_id") is not None and not a.get("iscrowd", 0)
-    }
+    boxes = boxes_by_track(annotations)
+    return {track: factor * torch.tensor(box) for track, box in boxes.items()}
 
 
 @contextmanager

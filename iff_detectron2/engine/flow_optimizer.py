@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from torch import nn
 from torch.optim import Optimizer
 
-from iff_detectron2.modeling import FlowEstimator
+from .optimizer import flow_parameter_ids
 
 
 class JointOptimizer(Optimizer):
@@ -76,8 +76,7 @@ def with_flow_adamw(cfg: CfgNode, optimizer: Optimizer, model: nn.Module) -> Opt
             f"MODEL.IFF.FLOW.ADAMW_LR is {flow.ADAMW_LR} and LR_FACTOR {flow.LR_FACTOR}: both set "
             "the rate of the flow layers; leave LR_FACTOR at 1.0"
         )
-    estimators = [m for m in model.modules() if isinstance(m, FlowEstimator)]
-    chosen = {id(p) for estimator in estimators for p in estimator.parameters()}
+    chosen = flow_parameter_ids(model)
     if not (flow.ADAMW_LR and chosen):
         return optimizer
     taken = []

@@ -40,13 +40,18 @@ def clip_whole_gradient(optimizer: Optimizer, largest: float, norm_type: float =
     optimizer.register_step_pre_hook(clip)
 
 
+def flow_parameter_ids(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters of a model's flow estimators."""
+    estimators = [m for m in model.modules() if isinstance(m, FlowEstimator)]
+    return {id(p) for estimator in estimators for p in estimator.parameters()}
+
+
 def scale_flow_lr(optimizer: Optimizer, model: nn.Module, factor: float) -> None:
     """Multiply the learning rate of the flow estimators (MODEL.IFF.FLOW.LR_FACTOR), in place.
 
     It works on whatever optimizer a project has built, and a second time does nothing.
     """
-    estimators = [m for m in model.modules() if isinstance(m, FlowEstimator)]
-    flow = {id(p) for estimator in estimators for p in estimator.parameters()}
+    flow = flow_parameter_ids(model)
     if factor == 1.0 or not flow:
         return
     for group in list(optimizer.param_groups):

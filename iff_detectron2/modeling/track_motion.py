@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Tracks = Mapping[int, Tensor]
+Tracks = Mapping[int | str, Tensor]
 """Boxes of one frame by track id: x1, y1, x2, y2 in pixels of the network's input."""
 
 # Cells below which an error counts squared: less than half a cell is within what a box tells.
@@ -45,7 +45,7 @@ def end_point_errors(flow: Tensor, tracks: Sequence[Tracks], stride: float) -> E
     height, width = flow.shape[-2:]
     moved, errors = [], []
     for one, ref in zip(flow.detach().float(), refs, strict=True):
-        for track in key.keys() & ref.keys():
+        for track in (track for track in key if track in ref):
             centre, there = (
                 (b[:2] + b[2:]).to(one) / (2 * stride) for b in (key[track], ref[track])
             )
