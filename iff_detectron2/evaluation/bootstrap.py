@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -81,13 +81,10 @@ def _rows_of(starts: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _some_frames_of_truth(truth: GroundTruth, frames: np.ndarray) -> GroundTruth:
+    """Take frames, which may repeat; without tracks, as a video may be there twice."""
     rows, numbers = _rows_of(truth.row_starts, frames)
-    columns = {
-        column.name: getattr(truth, column.name)[rows]
-        for column in fields(truth)
-        if isinstance(getattr(truth, column.name), np.ndarray)
-    }
-    return replace(truth, **{**columns, "num_frames": len(frames), "frames": numbers})
+    without = replace(truth, tracks=None, places=None)
+    return replace(without[rows], frames=numbers, num_frames=len(frames))
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

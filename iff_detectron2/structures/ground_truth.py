@@ -104,6 +104,9 @@ class GroundTruth:
         """Return the same boxes with frames ascending, the order inside a frame kept."""
         if (np.diff(self.frames) >= 0).all():
             return self
-        order = np.argsort(self.frames, kind="stable")
-        columns: dict[str, Any] = {name: c[order] for name, c in self._columns().items()}
+        return self[np.argsort(self.frames, kind="stable")]
+
+    def __getitem__(self, rows: np.ndarray) -> GroundTruth:
+        """Boxes of rows; the frames stay what they are."""
+        columns: dict[str, Any] = {name: c[rows] for name, c in self._columns().items()}
         return replace(self, **columns)

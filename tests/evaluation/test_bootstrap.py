@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from plain_protocol import random_case, to_arrays
@@ -43,6 +45,18 @@ def test_one_video_gives_the_whole_set_each_time() -> None:
     whole = evaluate_arrays(truth, found).metrics()["mAP50"]
     values = bootstrap_metrics(truth, [found], ["x"] * truth.num_frames, samples=3)
     np.testing.assert_allclose(values, whole)
+
+
+def test_tracks_of_the_labels_change_nothing(case) -> None:
+    truth, found = case
+    # A frame with two boxes, one with none: boxes are no frames.
+    truth = replace(truth, frames=np.array([0, 0, 2, 3]))
+    videos = ["x", "x", "y", "y"]
+    places = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    more = replace(truth, num_frames=5, tracks=np.arange(4), places=np.array([*places, [1, 2]]))
+    plain = bootstrap_metrics(replace(truth, num_frames=5), [found], [*videos, "y"], samples=30)
+    along = bootstrap_metrics(more, [found], [*videos, "y"], samples=30)
+    np.testing.assert_array_equal(plain, along)
 
 
 def test_interval_is_the_middle_part() -> None:
