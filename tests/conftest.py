@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,20 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip("the folder 'shared' with the real ImageNet lists is not beside the repository")
     return path
+
+
+@pytest.fixture(autouse=True)
+def loggers_stay() -> Iterator[None]:
+    """Take handlers away that a test has set up: they write to a stream that ends with it."""
+    names = ("detectron2", "fvcore", "iff_detectron2")
+    before = {n: (list((log := logging.getLogger(n)).handlers), log.propagate) for n in names}
+    yield
+    for name, (handlers, propagate) in before.items():
+        log = logging.getLogger(name)
+        log.handlers[:], log.propagate = handlers, propagate
+    setup = sys.modules.get("detectron2.utils.logger")
+    if setup is not None:
+        setup.setup_logger.cache_clear()  # else it believes that they are still there
 
 
 @pytest.fixture
