@@ -25,6 +25,7 @@ from iff_detectron2.modeling import (
     ALIGNMENT_LOSS_REGISTRY,
     FLOW_ESTIMATOR_REGISTRY,
 )
+from iff_detectron2.modeling.adaptation import ADAPTATION_LOSS_REGISTRY
 from iff_detectron2_cli.arguments import did_you_mean
 
 from .config_file import value_of
@@ -43,6 +44,7 @@ _REGISTRIES: dict[str, Registry] = {
     "MODEL.IFF.AGGREGATOR": AGGREGATOR_REGISTRY,
     "MODEL.IFF.FLOW.NAME": FLOW_ESTIMATOR_REGISTRY,
     "MODEL.IFF.TRL.NAME": ALIGNMENT_LOSS_REGISTRY,
+    "MODEL.IFF.ADAPT.LOSSES": ADAPTATION_LOSS_REGISTRY,
 }
 
 
@@ -58,14 +60,17 @@ def check_names(cfg: CfgNode) -> None:
     defaults = get_cfg()
     add_iff_config(defaults)
     for key, registry in _REGISTRIES.items():
-        name = value_of(cfg, key)
-        if name == value_of(defaults, key) or name in registry or name == "PrecomputedProposals":
+        value = value_of(cfg, key)
+        if value == value_of(defaults, key):
             continue
-        hint = did_you_mean(str(name), [known for known, _ in registry])
-        raise ValueError(
-            f"{key} is {name!r}, which is not registered"
-            + (hint or "; is the module that registers it imported (--import)?")
-        )
+        for name in value if isinstance(value, list) else [value]:
+            if name in registry or name == "PrecomputedProposals":
+                continue
+            hint = did_you_mean(str(name), [known for known, _ in registry])
+            raise ValueError(
+                f"{key} is {name!r}, which is not registered"
+                + (hint or "; is the module that registers it imported (--import)?")
+            )
 
 
 def check_datasets(cfg: CfgNode, *, training: bool) -> None:

@@ -61,15 +61,17 @@ class AlignmentAdviceHook(HookBase):
     `iff/epe_zero_held_out`, in cells.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
         """
         Args:
             cfg: config of the training; the first of DATASETS.TEST is looked at.
+            model: the detector, which may be a part of what is trained, or within DDP.
         """
         self.cfg = cfg
+        self.model = getattr(model, "module", model)
 
     def after_train(self) -> None:
-        model = getattr(self.trainer.model, "module", self.trainer.model)
+        model = self.model
         flows = [m for m in model.modules() if isinstance(m, Aggregator) and m.estimates_flow]
         done = self.trainer.iter + 1 >= self.trainer.max_iter
         if not (flows and done and self.cfg.DATASETS.TEST and self.cfg.TEST.VIDEO.NUM_REFS):

@@ -135,7 +135,8 @@ class VideoTrainer(DefaultTrainer):
         position = len(hooks) - 1 if comm.is_main_process() else len(hooks)
         hooks.insert(position, AlignmentLossHook(self.cfg.MODEL.IFF.TRL.WARMUP_ITERS))
         if comm.is_main_process():
-            hooks.insert(position + 1, AlignmentAdviceHook(self.cfg))
+            saved = self.saved_module(self._trainer.model)
+            hooks.insert(position + 1, AlignmentAdviceHook(self.cfg, saved))
         metrics_file = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
         self._resume = ExactResume(self.cfg.SEED, self._trainer.data_loader, metrics_file)
         return [self._resume, *hooks]

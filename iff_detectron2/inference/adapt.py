@@ -28,6 +28,7 @@ from iff_detectron2.engine.config_file import find_config, merge_overrides
 from iff_detectron2.engine.defaults import read_config
 from iff_detectron2.modeling.adaptation import Adaptation
 from iff_detectron2.utils.files import open_atomically
+from iff_detectron2.utils.folder_lock import own_folder
 
 from .adaptation_report import AgreementRow, agreement
 
@@ -82,13 +83,18 @@ def adapt_detector(args: argparse.Namespace) -> dict[str, float]:
         What `judge` measures on held-out clips.
 
     Raises:
+        BlockingIOError: another process writes into the folder.
         FileNotFoundError, OSError, ValueError: for videos, config or weights that cannot be used.
     """
-    plain = read_config(argparse.Namespace(**{**vars(args), "opts": []}))
-    cfg = adaptation_config(plain, args.input, args.output, args.opts)
-    default_setup(
-        cfg, argparse.Namespace(config_file=str(find_config(args.config_file)), eval_only=False)
-    )
+    file = find_config(args.config_file)
+    if file.suffix == ".py":
+        raise ValueError(
+            f"{args.config_file} is a LazyConfig, of which adapt cannot make a video detector; "
+            "take a .yaml of the same detector"
+        )
+    cfg = adaptation_config(read_config(args), args.input, args.output, args.opts)
+    own_folder(cfg.OUTPUT_DIR)
+    default_setup(cfg, argparse.Namespace(config_file=str(file), eval_only=False))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iff_detectron2")
     trainer = AdaptationTrainer(cfg)
     trainer.resume_or_load(resume=True)

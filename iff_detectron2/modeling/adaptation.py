@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from detectron2.config import configurable
@@ -156,11 +155,6 @@ class Adaptation(nn.Module):
                 parameter.requires_grad_(False)
         self.losses = losses
         self.train()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the detector is."""
-        return cast(torch.device, self.detector.device)
 
     def train(self, mode: bool = True) -> Adaptation:
         """Put the temporal part into training mode; the detector stays the teacher that it is."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,57 @@ def tiny_cfg_words() -> list:
         *("SOLVER.IMS_PER_BATCH", 1, "MODEL.IFF.ADAPT.HELD_OUT_CLIPS", 2, "SEED", 3),
         *("INPUT.MIN_SIZE_TRAIN", "(40,)", "INPUT.VIDEO.NUM_REFS", 1, "DATALOADER.NUM_WORKERS", 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["MODEL.IFF.ADAPT.LOSSES", "['RestorationLos']"],
+            "LOSSES is 'RestorationLos', which is not registered; did you mean RestorationLoss?",
+        ),
+        (["MODEL.DEVICE", "cuda"], "but torch sees no GPU(s)"),
+        (["MODEL.IFF.ADAPT.HELD_OUT", "1.5"], "between 0 and 1, got 1.5"),
+    ],
+)
+def test_mistakes_are_one_sentence(plain_weights, tmp_path, capsys, words, sentence) -> None:
+    write_frames(tmp_path / "video", make_frames(12))
+    config = ["--config-file", "MovingShapes/iff_net_C", "--weights", str(plain_weights)]
+    places = ["--input", str(tmp_path / "video"), "--output", str(tmp_path / "out")]
+    settings = [str(value) for value in tiny_cfg_words()]
+    assert main(["adapt", *config, *places, *settings, *words]) == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_lazy_config_is_refused(tmp_path, capsys) -> None:
+    config = ["--config-file", "COCO-Detection/fcos_R_50_FPN_1x.py"]
+    assert main(["adapt", *config, "--input", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
+    assert "is a LazyConfig, of which adapt cannot make" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_one_process_adapts_in_a_folder(plain_weights, tmp_path, capsys) -> None:
+    """Hold the folder in a process of its own, as a second run would find it."""
+    write_frames(tmp_path / "video", make_frames(12))
+    output = tmp_path / "out"
+    hold = (
+        "import sys; from iff_detectron2.utils.folder_lock import own_folder; "
+        "own_folder(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", hold, str(output)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert owner.stdout.readline() == "held\n"
+        config = ["--config-file", "MovingShapes/iff_net_C", "--weights", str(plain_weights)]
+        places = ["--input", str(tmp_path / "video"), "--output", str(output)]
+        assert main(["adapt", *config, *places, *map(str, tiny_cfg_words())]) == 2
+    finally:
+        owner.communicate()
+    assert f"{output} is in use by another process" in capsys.readouterr().err
 
 
 def test_a_plain_config_becomes_its_video_version() -> None:

@@ -64,7 +64,7 @@ def test_a_training_ends_with_a_sentence_where_there_is_flow(
     register_imagenet_vid("advice_val", tiny_vid(lengths=(6, 4)), "VID_val_videos")
     cfg = tiny_cfg("DATASETS.TEST", "('advice_val',)", "MODEL.IFF.AGGREGATOR", aggregator)
     trainer = Recorder(build(cfg).train())
-    trainer.register_hooks([AlignmentAdviceHook(cfg)])
+    trainer.register_hooks([AlignmentAdviceHook(cfg, trainer.model)])
     with caplog.at_level(logging.INFO, logger="iff_detectron2.engine.hooks"):
         trainer.train(0, 1)
     assert trainer.model.training
