@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from toy_models import build, tiny_cfg
 from video_runs import SIZES, make_frames, write_frames
 
 from iff_detectron2 import add_iff_config
+from iff_detectron2.data import register_imagenet_vid
 from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.engine.adaptation import (
     ADAPTED_CONFIG,
@@ -154,6 +156,29 @@ def test_a_video_config_stays_and_overrides_have_the_last_word(tmp_path) -> None
 def test_training_without_videos_is_refused() -> None:
     with pytest.raises(ValueError, match="INPUTS is empty"):
         AdaptationTrainer.read_videos(tiny_cfg())
+
+
+def test_a_labelled_test_set_is_scored_too(
+    plain_weights, tmp_path, tiny_vid, clean_catalogs, caplog
+) -> None:
+    write_frames(tmp_path / "video", make_frames(12))
+    register_imagenet_vid("adapt_val", tiny_vid(lengths=(4, 3)), "VID_val_videos")
+    words = [
+        *tiny_cfg_words(),
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        30,
+        "DATASETS.TEST",
+        "('adapt_val',)",
+    ]
+    words += ["MODEL.WEIGHTS", str(plain_weights), "MODEL.ALLOW_MISSING_WEIGHTS", True]
+    base = tiny_cfg(*SIZES, "MODEL.IFF.GATE", True)
+    cfg = adaptation_config(base, [str(tmp_path / "video")], tmp_path / "out", words)
+    trainer = AdaptationTrainer(cfg)
+    with caplog.at_level(logging.INFO, logger="iff_detectron2.engine.hooks"):
+        results = trainer.train()
+    assert results["adapt"][RESTORED] > 0
+    assert "mAP50" in results["bbox"]
+    assert any("adapt_val: alignment" in record.getMessage() for record in caplog.records)
 
 
 class Checkpoints:
