@@ -57,6 +57,8 @@ class Parser(argparse.ArgumentParser):
             overrides += rest[:end]
             if end == len(rest):
                 break
+            if end == 0:
+                self.error(f"write {rest[0]} before the words that are no option")
             words = [*words[: len(words) - len(rest)], *rest[end:]]
         if hasattr(parsed, "opts"):
             parsed.opts = overrides

@@ -12,7 +12,6 @@ holds; the exit code is the number of those that do not.
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
 import sys
 import tempfile
@@ -22,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import detectron2
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.config import CfgNode, get_cfg, instantiate
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
@@ -35,11 +33,13 @@ from detectron2.utils.registry import locate
 from torch import Tensor, nn
 
 from iff_detectron2 import add_iff_config
-from iff_detectron2.engine import VideoPredictor
+from iff_detectron2.engine import VideoPredictor, load_config, load_lazy_config
+from iff_detectron2.engine.config_file import find_config, import_project, merge_overrides
 from iff_detectron2.modeling import TemporalAggregation, VideoMixin, make_video_arch
 from iff_detectron2.modeling.seam import image_backbone
+from iff_detectron2_cli.arguments import run_told
+from iff_detectron2_cli.config import add_import_argument
 
-ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 # Narrow temporal parts and a small window: what is checked depends on neither.
 NARROW = [
     *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""),
@@ -367,38 +367,48 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the checks and return how many properties do not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("detector", metavar="NAME_OR_CONFIG")
-    parser.add_argument("--import", dest="imports", action="append", default=[])
+    add_import_argument(parser)
     parser.add_argument("--backbone", default="")
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128))
     parser.add_argument("opts", metavar="KEY VALUE", nargs="*", default=[])
     # Options may stand anywhere, also behind the overrides.
     args = parser.parse_intermixed_args(arguments)
-    cfg = get_cfg()
-    add_iff_config(cfg)
-    for name in args.imports:
-        module, _, function = name.partition(":")
-        imported = importlib.import_module(module)
-        if function:
-            getattr(imported, function)(cfg)
+    return run_told(parser.prog, lambda: check(args))
+
+
+def check(args: argparse.Namespace) -> int:
+    """Check the detector of the arguments and return how many properties do not hold.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: if there is no such detector, or its config is
+            wrong.
+    """
+    add_config = import_project(args.imports)
     height, width = args.size
     common = {"backbone": args.backbone, "size": (height, width)}
-    sizes = ["INPUT.MIN_SIZE_TEST", min(args.size), "INPUT.MAX_SIZE_TEST", max(args.size)]
-    path = next((p for p in (Path(args.detector), ZOO / args.detector) if p.is_file()), None)
-    if path is not None and path.suffix == ".py":
-        cfg.merge_from_list([*NARROW, *sizes])
-        lazy = LazyConfig.apply_overrides(LazyConfig.load(str(path)), args.opts)
+    settings = [
+        *NARROW,
+        "INPUT.MIN_SIZE_TEST",
+        min(args.size),
+        "INPUT.MAX_SIZE_TEST",
+        max(args.size),
+    ]
+    if args.detector in META_ARCH_REGISTRY:
+        cfg = get_cfg()
+        add_iff_config(cfg)
+        add_config(cfg)
+        cfg.MODEL.META_ARCHITECTURE = args.detector
+        merge_overrides(cfg, [*settings, *args.opts])
+        subject = subject_of_config(cfg, **common)
+    elif find_config(args.detector).suffix == ".py":
+        cfg = get_cfg()
+        add_iff_config(cfg)
+        cfg.merge_from_list(settings)
+        lazy = load_lazy_config(args.detector, args.opts)
         subject = subject_of_lazy_model(lazy.model, cfg, **common)
-    elif path is None and args.detector not in META_ARCH_REGISTRY:
-        parser.error(
-            f"{args.detector!r} is no file, no config of Detectron2's model zoo and no registered "
-            "meta-architecture (--import the module that registers it)"
-        )
     else:
-        if path is None:
-            cfg.MODEL.META_ARCHITECTURE = args.detector
-        else:
-            cfg.merge_from_file(str(path))
-        cfg.merge_from_list([*NARROW, *sizes, *args.opts])
+        cfg = load_config(args.detector, [*settings, *args.opts], add_config=add_config)
+        cfg.defrost()
         subject = subject_of_config(cfg, **common)
     results = run_checks(subject)
     for name, (holds, seen) in results.items():

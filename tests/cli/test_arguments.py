@@ -59,3 +59,14 @@ def test_what_is_meant():
     assert did_you_mean("MODEL.WEIHGTS", known) == "; did you mean MODEL.WEIGHTS?"
     assert did_you_mean("flownets", known) == "; did you mean FlowNetS?"
     assert did_you_mean("quite_another", known) == ""
+
+
+def test_an_option_behind_a_name_is_refused_and_not_read_for_ever(capsys):
+    parser = Parser(prog="p")
+    parser.add_argument("name")
+    parser.add_argument("--option")
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["name", "--option", "value"])
+    assert "write --option before" in capsys.readouterr().err
+    assert parser.parse_args(["--option", "v", "name", "K", "1"]).opts == ["K", "1"]

@@ -257,7 +257,7 @@ def test_a_memory_of_half_the_size(model, kind):
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
 def test_mixed_precision_keeps_the_sums_in_float32(model, kind, monkeypatch):
-    from iff_detectron2.modeling import aggregation
+    from iff_detectron2.modeling import flow_guided_aggregation as aggregation
 
     seen = []
     fused = aggregation.warp_and_aggregate
