@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -11,6 +10,7 @@ from detectron2.data.catalog import Metadata
 
 from iff_detectron2_cli.arguments import did_you_mean
 
+from .bad_labels import bad_labels_left_out
 from .video_index import VideoIndex
 
 DatasetDicts = list[dict[str, Any]]
@@ -72,10 +72,24 @@ class VideoDataset:
 
     def __init__(self, load: Load) -> None:
         self._load = load
+        self._read: tuple[Any, ...] | None = None
+        self._left_out: dict[str, str] | None = None
 
-    @cached_property
+    @property
     def _content(self) -> tuple[Any, ...]:
-        return self._load()
+        if self._read is None:
+            with bad_labels_left_out(self._left_out):
+                self._read = self._load()
+        return self._read
+
+    def leave_out_bad_labels(self) -> None:
+        """Let the reading, if it is still to come, leave out images whose labels are damaged."""
+        if self._left_out is None:
+            self._left_out = {}
+
+    def left_out(self) -> dict[str, str]:
+        """Reason by file of each image that was left out."""
+        return dict(self._left_out or {})
 
     def dicts(self) -> DatasetDicts:
         """Dataset dicts; the list and its dicts are the caller's own, annotations are shared."""
@@ -89,6 +103,22 @@ class VideoDataset:
         """Return what the files say about the classes; empty where `load` returned nothing about
         them."""
         return self._content[2] if len(self._content) > 2 else {}
+
+
+def leave_out_bad_labels(name: str) -> None:
+    """Let a registered dataset be without the images whose labels cannot be read.
+
+    It has an effect before the dataset is read, on readers that know the labels image by image.
+    """
+    allow = MetadataCatalog.get(name).get("leave_out_bad_labels")
+    if allow is not None:
+        allow()
+
+
+def left_out_of(name: str) -> dict[str, str]:
+    """Reason by file of each image that a registered dataset is without; see above."""
+    left_out = MetadataCatalog.get(name).get("left_out")
+    return {} if left_out is None else left_out()
 
 
 class LateMetadata(Metadata):
@@ -143,7 +173,12 @@ def register_video_dataset(
         metadata = LateMetadata(**metadata.as_dict())
     if thing_classes is not None:
         metadata.set(thing_classes=list(thing_classes))
-    metadata.set(evaluator_type="vid", frame_index=dataset.frame_index)
+    metadata.set(
+        evaluator_type="vid",
+        frame_index=dataset.frame_index,
+        leave_out_bad_labels=dataset.leave_out_bad_labels,
+        left_out=dataset.left_out,
+    )
     if described:
         metadata.read_classes = dataset.metadata
         MetadataCatalog[name] = metadata

@@ -19,6 +19,7 @@ from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.video.frames import read_frame
 
 from .clip_transforms import ClipTransforms
+from .frame_errors import MissingFrame, UnreadableFrame
 from .network_input import check_image_format, image_to_tensor
 from .video_index import build_video_index, listed_frames
 
@@ -236,13 +237,15 @@ class VIDDatasetMapper(DatasetMapper):
                 return utils.read_image(file_name, "L").squeeze(2)
             return read_frame(file_name, self.image_format)
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"the image {file_name}{origin} does not exist; check that the dataset is complete"
+            raise MissingFrame(
+                f"the image {file_name}{origin} does not exist; check that the dataset is complete",
+                file_name,
             ) from None
         except (OSError, SyntaxError) as error:  # PIL reports some broken headers as SyntaxError
-            raise OSError(
+            raise UnreadableFrame(
                 f"the image {file_name}{origin} cannot be read ({error}); "
-                "replace it by an undamaged copy"
+                "replace it by an undamaged copy",
+                file_name,
             ) from error
 
     def _refs(self, sample: Mapping[str, Any]) -> tuple[list[str], list[int]]:

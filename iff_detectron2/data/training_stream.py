@@ -9,7 +9,8 @@ the stream, so that neither the number of workers nor an interruption changes a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from iff_detectron2.utils.seeding import seeded
 
-from .catalog import check_labelled
+from .catalog import check_labelled, left_out_of
+from .frame_errors import UnreadableFrame
 
 Sample = dict[str, Any]
 Key = tuple[int, int]  # position in the stream over all processes, index in the dataset
@@ -40,7 +42,8 @@ class TrainingStream:
 
     Attributes:
         latest: what the batch that was handed out last was made from, for messages.
-        bad_files: reason by file of what could not be read so far (`BAD_DATA` "skip").
+        bad_files: reason by image of what could not be read so far (`BAD_DATA` "skip"): a frame,
+            be it of a sample or a reference frame, or its labels.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class TrainingStream:
         num_workers: int = 0,
         bad_data: str = "raise",
         bad_data_limit: int = 0,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
         """
         Args:
@@ -66,10 +70,13 @@ class TrainingStream:
             num_workers: processes that make samples; 0 for this one.
             bad_data: "raise", or "skip" for another sample in place of one whose files cannot be
                 read.
-            bad_data_limit: most different files that may be skipped.
+            bad_data_limit: most different images that may be skipped.
+            left_out: reason by image of those that `dicts` lack already, as their labels cannot be
+                read; they count.
 
         Raises:
             ValueError: for another `bad_data`, or a negative limit.
+            OSError: more images are left out than may be.
         """
         if bad_data not in ("raise", "skip"):
             raise ValueError(f"DATALOADER.BAD_DATA must be raise or skip, got {bad_data!r}")
@@ -90,6 +97,8 @@ class TrainingStream:
         self._done = 0
         self.latest: list[str] = []
         self.bad_files: dict[str, str] = {}
+        for file, reason in (left_out or {}).items():
+            self._note(file, f"its labels are damaged: {reason}")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, mapper: Callable[[Sample], Sample]) -> TrainingStream:
@@ -97,6 +106,7 @@ class TrainingStream:
 
         Raises:
             ValueError: a dataset has no labels, or as the constructor.
+            OSError: as the constructor.
         """
         for name in cfg.DATASETS.TRAIN:
             check_labelled(name)
@@ -120,6 +130,7 @@ class TrainingStream:
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             bad_data=cfg.DATALOADER.BAD_DATA,
             bad_data_limit=cfg.DATALOADER.BAD_DATA_LIMIT,
+            left_out=ChainMap(*map(left_out_of, cfg.DATASETS.TRAIN)),
         )
 
     def begin(self, seed: int, done: int) -> None:
@@ -162,7 +173,7 @@ class TrainingStream:
         self.bad_files[file] = reason
         if len(self.bad_files) > self._limit:
             raise OSError(
-                f"{len(self.bad_files)} samples cannot be read, more than "
+                f"{len(self.bad_files)} images cannot be read, more than "
                 f"DATALOADER.BAD_DATA_LIMIT; the last: {file}: {reason}"
             )
         logging.getLogger(__name__).warning(
@@ -204,7 +215,9 @@ class _Samples(Dataset):
             try:
                 return {**self._mapper(record), _REPLACED: replaced}
             except (OSError, ValueError) as error:
-                replaced.append((record["file_name"], str(error)))
+                # A reference frame makes many samples unreadable, but it is one file.
+                named = isinstance(error, UnreadableFrame) and error.file
+                replaced.append((named or record["file_name"], str(error)))
                 last = error
             index = int(np.random.choice(candidates))  # noqa: NPY002
         raise OSError(

@@ -92,7 +92,7 @@ class ExactResume(HookBase):
         bad = getattr(self._stream, "bad_files", {})
         if bad:
             logging.getLogger(__name__).warning(
-                "%d samples could not be read and were replaced by others, see above", len(bad)
+                "%d files could not be read; other samples took their place, see above", len(bad)
             )
 
 

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from iff_detectron2.data import TrainingStream, VIDDatasetMapper, VideoInferenceSampler
+from iff_detectron2.data.catalog import leave_out_bad_labels
 from iff_detectron2.evaluation import VIDEvaluator
 from iff_detectron2.modeling.seam import image_backbone
 
@@ -172,6 +173,9 @@ class VideoTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg) -> Any:
+        if cfg.DATALOADER.BAD_DATA == "skip":
+            for name in cfg.DATASETS.TRAIN:
+                leave_out_bad_labels(name)
         return TrainingStream.from_config(cfg, VIDDatasetMapper(cfg, is_train=True))
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from iff_detectron2.data.catalog import category_ids_of, check_labelled
+from iff_detectron2.data.catalog import category_ids_of, check_labelled, left_out_of
 from iff_detectron2.predictions import FRAME_KEYS
 from iff_detectron2.structures import GroundTruth
 
@@ -63,6 +63,11 @@ class EvaluationDataset:
         if not dataset_dicts:
             raise ValueError(f"Dataset {name!r} has no frames to evaluate")
         check_labelled(name)
+        if left_out := left_out_of(name):
+            raise ValueError(
+                f"Dataset {name!r} is without {len(left_out)} images whose labels cannot be read, "
+                f"so it cannot be scored; the first: {next(iter(left_out.values()))}"
+            )
         class_names = metadata.get("thing_classes")
         if not class_names:
             raise ValueError(f"Dataset {name!r} has no `thing_classes` in its metadata")

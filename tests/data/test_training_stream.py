@@ -81,7 +81,7 @@ def test_bad_files_end_the_training_unless_they_are_to_be_skipped(caplog):
 
 def test_more_bad_files_than_allowed_end_the_training():
     few = stream(bad_mapper, bad_data="skip", bad_data_limit=1)
-    with pytest.raises(OSError, match="2 samples cannot be read, more than"):
+    with pytest.raises(OSError, match="2 images cannot be read, more than"):
         batches(few, 30)
 
     def all_bad(record):

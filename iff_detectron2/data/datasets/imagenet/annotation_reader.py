@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .annotation_table import (
     make_table,
     save_table,
 )
-from .xml_file import read_xml
+from .xml_file import XMLAnnotation, read_xml
 
 _BLOCK = 256  # files that are read, and known to be unchanged, together
 _CACHE_FROM = 2000  # files; fewer are read faster than anybody notices
@@ -48,7 +48,9 @@ def cache_path(root: Path, image_set: str) -> Path:
     return cache_folder() / f"{image_set}-{place}.npz"
 
 
-def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None) -> AnnotationTable:
+def read_annotations(
+    paths: Sequence[str], desc: str, cache: Path | None = None, *, damaged: bool = False
+) -> AnnotationTable:
     """Read annotation files, in order.
 
     With a cache, only files are read that are new, or whose size or time of change differs from
@@ -60,14 +62,35 @@ def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None)
         paths: the files.
         desc: what the progress bar says.
         cache: an .npz file, see `cache_path`; fewer than 2000 files are not cached.
+        damaged: let a file that cannot be read be an image of size 0 without objects.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is malformed, see `read_xml`.
     """
+    table = _read_annotations(paths, desc, cache, damaged)
+    unread = np.flatnonzero(table.sizes[:, 0] == 0)
+    if len(unread) and not damaged:  # a cache may hold what was read with `damaged`
+        raise reason_of(paths[unread[0]])
+    return table
+
+
+def reason_of(path: str) -> Exception:
+    """Return why a file could not be read."""
+    try:
+        read_xml(path)
+    except (OSError, ValueError) as error:
+        return error
+    return OSError(f"the annotation {path} has changed while it was read; try again")
+
+
+def _read_annotations(
+    paths: Sequence[str], desc: str, cache: Path | None, damaged: bool
+) -> AnnotationTable:
+    read = _read_damaged_block if damaged else _read_block
     if cache is None or len(paths) < _CACHE_FROM:
         blocks = split_blocks(paths, _BLOCK)
-        return concatenate(list(map_blocks(_read_block, blocks, desc, mostly_python=True)))
+        return concatenate(list(map_blocks(read, blocks, desc, mostly_python=True)))
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock(str(cache)))
@@ -78,8 +101,8 @@ def read_annotations(paths: Sequence[str], desc: str, cache: Path | None = None)
                 cache.parent,
                 error.strerror,
             )
-            return read_annotations(paths, desc)
-        return _read_cached(paths, desc, cache)
+            return _read_annotations(paths, desc, None, damaged)
+        return _read_cached(paths, desc, cache, read)
 
 
 def find_unreadable(paths: Sequence[str], desc: str) -> list[tuple[str, str]]:
@@ -96,6 +119,17 @@ def find_unreadable(paths: Sequence[str], desc: str) -> list[tuple[str, str]]:
 
 def _read_block(paths: Sequence[str]) -> AnnotationTable:
     return make_table(map(read_xml, paths))
+
+
+def _read_damaged_block(paths: Sequence[str]) -> AnnotationTable:
+    return make_table(map(_read_damaged, paths))
+
+
+def _read_damaged(path: str) -> XMLAnnotation:
+    try:
+        return read_xml(path)
+    except (OSError, ValueError):
+        return XMLAnnotation(0, 0, ())
 
 
 def _bad_files(paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -124,7 +158,12 @@ def _stat(path: str) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTable:
+def _read_cached(
+    paths: Sequence[str],
+    desc: str,
+    cache: Path,
+    read: Callable[[Sequence[str]], AnnotationTable],
+) -> AnnotationTable:
     blocks = split_blocks(paths, _BLOCK)
     key = _key(paths)
     stats = list(map_blocks(_stat_block, blocks, desc, quiet=True, mostly_python=True))
@@ -136,7 +175,7 @@ def _read_cached(paths: Sequence[str], desc: str, cache: Path) -> AnnotationTabl
     complete = False
     try:
         unread = [blocks[number] for number in missing]
-        reading = map_blocks(_read_block, unread, desc, mostly_python=True)
+        reading = map_blocks(read, unread, desc, mostly_python=True)
         for number, table in zip(missing, reading, strict=True):
             tables[number] = table
             if time.monotonic() - saved > _SAVE_EVERY:

@@ -10,7 +10,8 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import replace
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
+from iff_detectron2.data.bad_labels import leave_out, may_leave_out
 from iff_detectron2.data.catalog import DatasetDicts, register_video_dataset
 from iff_detectron2.data.datasets.boxes import BoxCheck
 from iff_detectron2.data.video_index import NumberedFrames, VideoIndex
 
-from .annotation_reader import cache_path, read_annotations
+from .annotation_reader import cache_path, read_annotations, reason_of
 from .annotation_table import AnnotationTable
 from .lists import (
     ListForm,
@@ -132,6 +134,22 @@ def _read_list(root: Path, path: Path, form: ListForm) -> _Listing:
     return _Listing(images, annotation_files, fields, VideoIndex(videos))
 
 
+def _without_damaged(listing: _Listing, table: AnnotationTable) -> tuple[_Listing, AnnotationTable]:
+    """Leave out images whose annotations could not be read; as reference frames they stay."""
+    readable = table.sizes[:, 0] > 0
+    if readable.all():
+        return listing, table
+    for number in np.flatnonzero(~readable):
+        leave_out(listing.images[number], reason_of(listing.xmls[number]))
+    kept = _Listing(
+        list(compress(listing.images, readable)),
+        list(compress(listing.xmls, readable)),
+        list(compress(listing.fields, readable)),
+        listing.frame_index,
+    )
+    return kept, replace(table, sizes=table.sizes[readable], counts=table.counts[readable])
+
+
 def _categories(
     table: AnnotationTable,
     xmls: Sequence[str],
@@ -232,7 +250,10 @@ def load_imagenet_vid(
     form = list_form or guess_list_form(path)
     with _collector_paused():
         listing = _read_list(root, path, form)
-        table = read_annotations(listing.xmls, f"reading {name}", cache_path(root, image_set))
+        table = read_annotations(
+            *(listing.xmls, f"reading {name}", cache_path(root, image_set)), damaged=may_leave_out()
+        )
+        listing, table = _without_damaged(listing, table)
         category_ids = {xml_name: number for number, xml_name in enumerate(classes)}
         categories = _categories(table, listing.xmls, category_ids, form == "stills", name)
         check = BoxCheck(name)

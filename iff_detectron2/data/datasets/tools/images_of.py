@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from iff_detectron2.data.bad_labels import leave_out
 from iff_detectron2.data.datasets.folder_videos import FolderVideos
 from iff_detectron2.data.datasets.frame_source import frame_size
 from iff_detectron2.data.datasets.labelled_video import LabelledBox, LabelledVideo
@@ -39,8 +40,13 @@ def videos_of_images(
         video = position.video_id
         if video not in sizes:
             sizes[video] = frame_size(folders.videos[video][0])
+        try:
+            found = list(read(position.frame_number, sizes[video]))
+        except (OSError, ValueError) as error:
+            leave_out(str(root / name), error)
+            continue
         looked_at.setdefault(video, []).append(position.frame_number)
-        boxes.setdefault(video, []).extend(read(position.frame_number, sizes[video]))
+        boxes.setdefault(video, []).extend(found)
     return [
         LabelledVideo(
             video,
