@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
-from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from iff_detectron2.layers import resize_flow
@@ -18,14 +17,11 @@ from iff_detectron2.layers.pixels import layout_of
 from iff_detectron2.structures import TemporalWindow
 
 from .aggregation import Aggregation, Aggregator, build_aggregator
+from .alignment_log import AlignmentLog, LoggedFlow
 from .codes import BatchCodes, CodesOfFrames, FrameCodes
 from .frame_memory import FrameMemory, WeightsMark, build_frame_memory
-from .track_motion import TrackLoss, build_track_loss, end_point_errors, mean_errors
+from .track_motion import TrackLoss, build_track_loss
 from .video_pass import FusionRequest, VideoPass, chunks_of_refs, plan_pass, start_stream
-
-# Iterations between two looks at the flow: as often as Detectron2 writes metrics, since each look
-# waits for the GPU.
-LOG_PERIOD = 20
 
 
 @dataclass
@@ -113,6 +109,7 @@ class TemporalAggregation(nn.Module):
         )
         self.memory = FrameMemory() if memory is None else memory
         self.track_loss = track_loss
+        self.alignment_log = AlignmentLog()
         self.last: list[Fusion] = []
         # Features of other weights must not be fused with new ones.
         self.register_load_state_dict_post_hook(_reset)
@@ -263,8 +260,8 @@ class TemporalAggregation(nn.Module):
             self.last.append(Fusion(request, frames, self.fuse_one(request, frames)))
             if self.training and self.track_loss is not None:
                 self._add_track_loss(self.last[-1])
-        if self.training:
-            self._log_alignment()
+        if self.training and self.alignment_log.is_due():
+            self.alignment_log.write(self._logged_flows())
         if features:
             layouts = {level: layout_of(x) for level, x in features.items()}
         else:
@@ -363,21 +360,11 @@ class TemporalAggregation(nn.Module):
         self.last = []
         return {name: torch.stack(values).mean() for name, values in losses.items()}
 
-    def _log_alignment(self) -> None:
-        """Note how far the flow reaches, the first thing to look at when alignment fails."""
-        storage = get_event_storage()
-        if (storage.iter + 1) % LOG_PERIOD:
-            return
-        aggregations = [a for fusion in self.last for a in fusion.levels.values()]
-        flows = [a.flow.detach() for a in aggregations if a.flow is not None]
-        reach = [flow.float().norm(dim=1).mean() for flow in flows if flow.numel()]
-        if reach:
-            storage.put_scalar("iff/mean_flow", torch.stack(reach).mean().item())
-        errors = [
-            end_point_errors(aggregation.flow, fusion.request.tracks, self._stride(level))
-            for fusion in self.last
-            for level, aggregation in fusion.levels.items()
-            if aggregation.flow is not None and fusion.request.tracks
-        ]
-        for name, value in mean_errors(errors).items():
-            storage.put_scalar(f"iff/{name}", value)
+    def _logged_flows(self) -> Iterator[LoggedFlow]:
+        for fusion in self.last:
+            for level, aggregation in fusion.levels.items():
+                if aggregation.flow is None:
+                    continue
+                tracks = fusion.request.tracks
+                stride = self._stride(level) if tracks else 0
+                yield LoggedFlow(aggregation.flow, tracks or (), stride)
