@@ -74,6 +74,14 @@ class AlignmentQuality:
         before, after = np.array(self.residual).mean(axis=0)
         return float(after / max(before, 1e-12))
 
+    @property
+    def helps(self) -> bool | None:
+        """Whether the flow is better than none, by the tracks if there are any; None: unknown."""
+        measured = self.mean_error()
+        if measured is not None:
+            return measured[0] < (1 - LEAST_GAIN) * measured[1]
+        return self.residual_ratio < 1 - LEAST_GAIN if self.residual else None
+
 
 @dataclass(frozen=True)
 class _Pair:
@@ -92,7 +100,9 @@ def _pairs(
     model: Any, video_id: str, images: Iterable[Tensor], offsets: Sequence[int], every: int
 ) -> Iterator[_Pair]:
     """Estimate the flow of every n-th frame of a video to the frames that lie `offsets` away."""
-    temporal, memory = model.temporal, FrameMemory()
+    temporal, memory = getattr(model, "temporal", None), FrameMemory()
+    if temporal is None:
+        raise ValueError(f"{type(model).__name__} has no temporal part: it does not align")
     reach = max(abs(o) for o in offsets)
     level = temporal.flow_level or next(
         (n for n, a in temporal.aggregators.items() if a.estimates_flow), ""
@@ -227,18 +237,16 @@ def advice(quality: AlignmentQuality) -> str:
 
     The tracks decide where there are any: a residual can fall without the flow being the motion.
     """
+    if quality.helps is None:
+        return "alignment was not measured: there was no pair of frames"
     measured = quality.mean_error()
     if measured is not None:
         error, zero = measured
         what = f"the flow is {error:.2f} cells off the tracks and zero flow {zero:.2f}"
-        helps = error < (1 - LEAST_GAIN) * zero
-    elif quality.residual:
+    else:
         ratio = quality.residual_ratio
         what = f"the features differ by {ratio:.2f} of what they do without the flow"
-        helps = ratio < 1 - LEAST_GAIN
-    else:
-        return "alignment was not measured: there was no pair of frames"
-    if helps:
+    if quality.helps:
         return f"alignment helps here: {what}"
     return (
         f"alignment does not help here ({what}): try TEST.VIDEO.NUM_REFS 2 or 0, a larger "

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from toy_models import tiny_cfg
+from video_runs import SIZES, make_model
 
 from iff_detectron2_cli.main import main
 
@@ -69,3 +72,34 @@ def test_a_path_is_enough(mot_sequence, capsys) -> None:
 def test_a_path_of_no_known_format(tmp_path, capsys) -> None:
     assert main(["doctor", str(tmp_path)]) == 2
     assert "is in no format that is told by its files" in capsys.readouterr().out
+
+
+def detector(folder, *opts):
+    """Arguments of a tiny detector whose flow is random."""
+    config, weights = folder / "tiny.yaml", folder / "tiny.pth"
+    config.write_text(tiny_cfg(*SIZES, *opts).dump(), encoding="utf-8")
+    torch.save({"model": make_model(*opts).state_dict()}, weights)
+    return ["--config-file", str(config), "--weights", str(weights)]
+
+
+def test_a_detector_whose_alignment_does_not_help_is_a_note(spec, tmp_path, capsys):
+    arguments = ["doctor", spec, *detector(tmp_path)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "[alignment] alignment does not help here (the flow is " in out
+    assert "off the tracks" in out
+    assert "TEST.VIDEO.NUM_REFS" in out
+    assert main([*arguments, "--strict"]) == 1
+
+
+def test_what_was_found_is_told_where_a_detector_cannot_be_measured(spec, tmp_path, capsys):
+    opts = ("MODEL.IFF.AGGREGATOR", "AverageAggregator")
+    assert main(["doctor", spec, *detector(tmp_path, *opts)]) == 1
+    out = capsys.readouterr().out
+    assert "[alignment] the alignment was not measured: the model's aggregator does not" in out
+    assert "[classes] classes without a box" in out
+
+
+def test_weights_need_a_config(spec, capsys):
+    assert main(["doctor", spec, "--weights", "x.pth"]) == 2
+    assert "--weights are of a detector: add its --config-file" in capsys.readouterr().err
