@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
+from torch import Tensor, nn
 
 from iff_detectron2.utils.files import open_atomically
 
 from .missing_weights import Mismatch, Needs
 from .pickled_arrays import TORCH_GLOBALS, load_pickled_arrays, put_arrays
 
-_UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError)
 LAST_CHECKPOINT = "last_checkpoint"
 
 
@@ -25,12 +24,15 @@ def load_torch_file(filename: str) -> Any:
     """Read a file of `torch.save` that holds tensors, arrays, numbers and plain containers.
 
     Raises:
+        FileNotFoundError: if there is no such file.
         ValueError: if it is cut, or holds anything else.
     """
     try:
         with torch.serialization.safe_globals(TORCH_GLOBALS):
             return put_arrays(torch.load(filename, map_location="cpu", weights_only=True))
-    except _UNREADABLE as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch's unpickler lets whatever it stumbles over out
         raise _unreadable(filename, error) from error
 
 
@@ -49,6 +51,20 @@ def _unreadable(filename: str, error: Exception) -> ValueError:
             "trusts the file can save its weights alone, torch.save({'model': weights}, FILE)"
         )
     return ValueError(f"cannot read the checkpoint {filename}: {reason}")
+
+
+def _checked(filename: str, content: Any) -> dict[str, Any]:
+    """Return the content of a checkpoint if its weights are arrays by name."""
+    weights = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        raise ValueError(f"cannot read the checkpoint {filename}: it holds no weights by name")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor | np.ndarray):
+            raise ValueError(
+                f"cannot read the checkpoint {filename}: of its weights, {name!r:.80} is a "
+                f"{type(value).__name__}, not an array with a name"
+            )
+    return content
 
 
 class VideoCheckpointer(DetectionCheckpointer):
@@ -114,18 +130,16 @@ class VideoCheckpointer(DetectionCheckpointer):
         if filename.endswith(".pth") and not hasattr(DetectionCheckpointer, "_torch_load"):
             # Detectron2 0.6 would read the file by itself.
             loaded = self._torch_load(filename)
-            return loaded if "model" in loaded else {"model": loaded}
+            return _checked(filename, loaded if "model" in loaded else {"model": loaded})
         if not filename.endswith(".pkl"):
-            try:
-                return super()._load_file(filename)
-            except _UNREADABLE as error:
-                raise _unreadable(filename, error) from error
+            return _checked(filename, super()._load_file(filename))
         data = load_pickled_arrays(filename)
-        if "model" in data and "__author__" in data:
-            return data
-        weights = data.get("blobs", data)
-        weights = {k: v for k, v in weights.items() if not k.endswith("_momentum")}
-        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        if isinstance(data, dict) and not ("model" in data and "__author__" in data):
+            weights = data.get("blobs", data)
+            if isinstance(weights, dict):
+                weights = {k: v for k, v in weights.items() if not str(k).endswith("_momentum")}
+            data = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        return _checked(filename, data)
 
     def _torch_load(self, f: str) -> dict[str, Any]:
         return load_torch_file(f)

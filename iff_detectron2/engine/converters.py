@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,7 @@ def read_weights(path: str) -> Weights:
         )
     local = PathManager.get_local_path(path)
     if local.endswith(".npz"):
-        with np.load(local, allow_pickle=False) as arrays:
-            data = {name: arrays[name] for name in arrays.files}
+        data: Any = _read_npz(local)
     elif local.endswith(".pkl"):
         data = load_pickled_arrays(local)
     else:
@@ -65,6 +65,16 @@ def read_weights(path: str) -> Weights:
     if not weights:
         raise ValueError(f"{path} holds no weights by name; its first keys are {[*data][:3]}")
     return weights
+
+
+def _read_npz(path: str) -> Weights:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.as_tensor(arrays[name]) for name in arrays.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged zip file ends in many kinds of errors
+        raise ValueError(f"{path} is damaged, or no file of arrays: {error}") from error
 
 
 def convert_backbone(weights: Mapping[str, Tensor]) -> Weights:

@@ -142,7 +142,7 @@ def load_operating_point(path: str | Path) -> OperatingPoint | None:
         overall = json.loads(Path(path).read_text(encoding="utf-8"))["overall"]
         values = [overall[name] for name in ("score", "f1", "precision", "recall")]
         point = OperatingPoint(*(math.nan if v is None else float(v) for v in values))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is not a file of operating points; delete it") from error
     return None if math.isnan(point.score) else point
 

@@ -186,7 +186,7 @@ def plain(value) -> bool:
 
 @pytest.mark.parametrize(
     "count",
-    [500, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.endurance])],
+    [500, pytest.param(20_000, marks=pytest.mark.endurance)],
     ids=["few", "many"],
 )
 def test_damaged_files(tmp_path, count):

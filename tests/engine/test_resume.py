@@ -71,31 +71,38 @@ def test_the_comparison_sees_another_seed(datasets, undisturbed, tmp_path):
         training.assert_same_run(undisturbed[0], tmp_path / "run")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.endurance)])
-def test_killed_at_random_moments(datasets, undisturbed, tmp_path, kills):
-    expected, duration = undisturbed
-    draw = random.Random(0)
-    for number in range(kills):
-        output = tmp_path / str(number)
-        ranks = training.start(output, datasets, *RUN)
-        time.sleep(draw.uniform(0.2, 1.0) * duration)
-        training.kill(ranks)
-        run(output, datasets)
-        training.assert_same_run(expected, output)
+def numbers(in_suite: int, in_all: int) -> pytest.MarkDecorator:
+    """Mark a test to run so many times: a few in the suite, the rest by `make test-slow`."""
+    rest = [pytest.param(n, marks=pytest.mark.endurance) for n in range(in_suite, in_all)]
+    return pytest.mark.parametrize("number", [*range(in_suite), *rest])
+
+
+def assert_killed_is_undisturbed(
+    datasets: Path, expected: Path, duration: float, output: Path, number: int, world: int = 1
+) -> None:
+    """Kill a training at a moment that follows from the number, resume it, and compare."""
+    # The numbers spread over the run; the first part of it is the start of Python.
+    moment = (0.2 + 0.8 * random.Random(number).random()) * duration
+    ranks = training.start(output, datasets, *RUN, world=world)
+    time.sleep(moment)
+    training.kill(ranks)
+    run(output, datasets, world=world)
+    training.assert_same_run(expected, output)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.endurance)])
-def test_two_processes_killed_at_random_moments(datasets, tmp_path, kills):
-    duration = run(tmp_path / "undisturbed", datasets, world=2)
-    draw = random.Random(0)
-    for number in range(kills):
-        output = tmp_path / str(number)
-        ranks = training.start(output, datasets, *RUN, world=2)
-        time.sleep(draw.uniform(0.3, 1.0) * duration)
-        training.kill(ranks)
-        run(output, datasets, world=2)
-        training.assert_same_run(tmp_path / "undisturbed", output)
+@numbers(2, 20)
+def test_killed_at_a_random_moment(datasets, undisturbed, tmp_path, number):
+    assert_killed_is_undisturbed(datasets, *undisturbed, tmp_path / "run", number)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_by_two(datasets, tmp_path_factory) -> tuple[Path, float]:
+    output = tmp_path_factory.mktemp("undisturbed_by_two") / "run"
+    return output, run(output, datasets, world=2)
+
+
+@pytest.mark.slow
+@numbers(1, 5)
+def test_two_processes_killed_at_a_random_moment(datasets, undisturbed_by_two, tmp_path, number):
+    assert_killed_is_undisturbed(datasets, *undisturbed_by_two, tmp_path / "run", number, world=2)

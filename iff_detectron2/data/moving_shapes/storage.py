@@ -32,7 +32,7 @@ def read_marker(root: Path) -> dict[str, Any] | None:
         return None
     try:
         marker = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); remove it and try again") from error
     if not isinstance(marker, dict) or marker.get("generator") != "MovingShapes":
         raise ValueError(f"{path} was not written by this generator; choose another folder")
@@ -60,7 +60,9 @@ def find_complete(root: Path, options: MovingShapesOptions) -> dict[str, Any] | 
         }
         if parts:
             parts[split] = [list_path(root, split)]
-        digests = marker.get("digests", {})
+        digests = marker.get("digests")
+        if not isinstance(digests, dict):
+            return None
         try:
             if any(content_digest(files) != digests.get(part) for part, files in parts.items()):
                 return None
@@ -109,7 +111,7 @@ def check_writable(root: Path, options: MovingShapesOptions, *, overwrite: bool)
         if not path.exists():
             continue
         start = f"{split}/moving_shapes_{split}_"
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         if not all(line.startswith(start) for line in lines):
             raise FileExistsError(
                 f"{path} lists videos that this generator did not make; choose another folder"

@@ -100,7 +100,7 @@ def test_what_unpacks_to_more_than_it_may_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "count",
-    [1000, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.endurance])],
+    [1000, pytest.param(20_000, marks=pytest.mark.endurance)],
     ids=["few", "many"],
 )
 def test_damaged_files(tmp_path, count):
