@@ -83,6 +83,8 @@ def with_flow_adamw(cfg: CfgNode, optimizer: Optimizer, model: nn.Module) -> Opt
     for group in optimizer.param_groups:
         taken += [p for p in group["params"] if id(p) in chosen]
         group["params"] = [p for p in group["params"] if id(p) not in chosen]
+    if not taken:  # MODEL.IFF.FLOW.FREEZE
+        return optimizer
     return JointOptimizer(
         [
             optimizer,

@@ -83,3 +83,9 @@ def test_two_rates_for_the_flow_are_refused():
     cfg = tiny_cfg(*KEYS, "MODEL.IFF.FLOW.LR_FACTOR", 0.5)
     with pytest.raises(ValueError, match=r"LR_FACTOR 0\.5: both set"):
         VideoTrainer.build_optimizer(cfg, build(tiny_cfg()))
+
+
+def test_a_frozen_flow_needs_no_optimizer():
+    cfg = tiny_cfg(*KEYS, "MODEL.IFF.FLOW.FREEZE", True)
+    optimizer = VideoTrainer.build_optimizer(cfg, build(cfg))
+    assert isinstance(optimizer, torch.optim.SGD)

@@ -57,7 +57,8 @@ def test_a_project_s_optimizer_goes_with_the_flow_s_rate(monkeypatch):
         def build_train_loader(cls, cfg):
             return []
 
-    cfg = tiny_cfg(*CLIP, "MODEL.IFF.FLOW.LR_FACTOR", 0.5, "DATASETS.TEST", "()")
+    rates = ("MODEL.IFF.FLOW.LR_FACTOR", 0.5, "MODEL.IFF.FLOW.ADAMW_LR", 0.0)
+    cfg = tiny_cfg(*CLIP, *rates, "DATASETS.TEST", "()")
     trainer = Project(DefaultTrainer.auto_scale_workers(cfg, 1))
     groups = trainer._trainer.optimizer.param_groups
     assert {g["lr"] / g["initial_lr"] for g in groups} == {groups[0]["lr"] / 1.0}

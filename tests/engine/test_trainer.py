@@ -8,7 +8,8 @@ from iff_detectron2.engine import VideoTrainer
 @pytest.mark.parametrize("factor", [1.0, 0.1])
 def test_flow_layers_learn_at_their_own_rate(factor):
     model = build(tiny_cfg())
-    cfg = tiny_cfg("MODEL.IFF.FLOW.LR_FACTOR", factor, "SOLVER.BASE_LR", 0.5)
+    rates = ("MODEL.IFF.FLOW.LR_FACTOR", factor, "MODEL.IFF.FLOW.ADAMW_LR", 0.0)
+    cfg = tiny_cfg(*rates, "SOLVER.BASE_LR", 0.5)
     optimizer = VideoTrainer.build_optimizer(cfg, model)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
