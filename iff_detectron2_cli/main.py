@@ -10,7 +10,7 @@ from .arguments import Help, Parser, did_you_mean, run_told
 
 VERBS = (
     *("demo", "predict", "flow", "train", "adapt", "evaluate", "postprocess"),
-    *("synth", "doctor", "index", "convert", "env"),
+    *("export", "synth", "doctor", "index", "convert", "env"),
 )
 
 

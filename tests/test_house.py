@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "doctor": {"data", *READ},
     "engine": {"kernels", "layers", "modeling", "evaluation", "doctor", *SCORED},
 }
+MAY_IMPORT["deploy"] = {"layers", *BASE}
 MAY_IMPORT["inference"] = {"engine", *MAY_IMPORT["engine"]}
+MAY_IMPORT["export"] = {"deploy", "inference", *MAY_IMPORT["inference"]}
 # cli holds the old name of iff_detectron2_cli, which may import every room.
 MAY_IMPORT["cli"] = set()
 
@@ -78,11 +80,11 @@ def test_only_kernels_import_triton():
     assert not wrong
 
 
-def test_layers_and_postprocessing_do_without_detectron2():
+def test_some_rooms_do_without_detectron2():
     wrong = [
         str(path.relative_to(ROOT))
         for path, package in files()
-        if package.split(".")[-1] in ("layers", "postprocessing")
+        if package.split(".")[-1] in ("deploy", "layers", "postprocessing")
         and any(m.split(".")[0] == "detectron2" for m in imported_modules(path, package))
     ]
     assert not wrong
@@ -128,15 +130,32 @@ def test_commands_import_the_package_when_they_run():
     assert not wrong
 
 
-def test_missing_detectron2_says_how_to_install_it():
+@pytest.mark.parametrize(
+    "how",
+    [
+        "from iff_detectron2 import add_iff_config",
+        "import iff_detectron2.modeling",
+        "from iff_detectron2.data import VIDDatasetMapper",
+        "from iff_detectron2.engine import VideoPredictor",
+        "from iff_detectron2.evaluation import VIDEvaluator",
+    ],
+)
+def test_missing_detectron2_says_how_to_install_it(how):
     code = """
 import importlib.util, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find_spec(name, *a)
 import iff_detectron2
+from iff_detectron2.deploy import VideoRunner  # does without
+try:
+    iff_detectron2.no_such_name
+except AttributeError:
+    print("an attribute")
+IMPORT
 """
-    result = run_python(code)
+    result = run_python(code.replace("IMPORT", how))
     assert result.returncode != 0
+    assert result.stdout == "an attribute\n"
     assert "ImportError: iff_detectron2 needs detectron2" in result.stderr
     assert "make setup" in result.stderr
 

@@ -1,5 +1,6 @@
 """Video data for Detectron2's stock loaders."""
 
+from iff_detectron2.utils import needs_detectron2  # noqa: F401
 from iff_detectron2.video.frames import read_frame
 
 from .dataset_mapper import VIDDatasetMapper

@@ -1,5 +1,7 @@
 """Training, evaluation and inference loops."""
 
+from iff_detectron2.utils import needs_detectron2  # noqa: F401
+
 from .checkpoint import VideoCheckpointer
 from .defaults import load_config, setup
 from .hooks import AlignmentLossHook

@@ -8,6 +8,7 @@ from iff_detectron2.predictions import (
 )
 from iff_detectron2.structures import Detections, GroundTruth
 from iff_detectron2.structures.boxes import motion_iou
+from iff_detectron2.utils import needs_detectron2  # noqa: F401
 
 from .dataset_ground_truth import ground_truth_from_dicts
 from .evaluate import evaluate_detections, load_detections

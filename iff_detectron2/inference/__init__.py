@@ -1,4 +1,6 @@
-"""A video from end to end: run, journal, output, alignment panel."""
+"""A video from iff_detectron2.utils import needs_detectron2  # noqa: F401
+
+from end to end: run, journal, output, alignment panel."""
 
 from .rescoring import RescoredFile, rescore_predictions
 

@@ -52,14 +52,26 @@ def ps_roi_pool(x: Tensor, rois: Tensor, output_size: int, spatial_scale: float)
     added = torch.cat((corner(bottom, right), corner(top, left)))
     subtracted = torch.cat((corner(top, right), corner(bottom, left)))
     # A bin without a cell has two equal edges: its corners cancel to exactly zero.
-    pooled = _BinMeans.apply(x, bins, added, subtracted, area.clamp(min=1))
+    rectangles = added, subtracted, area.clamp(min=1)
+    wants_grad = torch.is_grad_enabled() and x.requires_grad
+    # A function with a gradient of its own cannot be traced.
+    pooled = (_BinMeans.apply if wants_grad else _bin_means)(x, bins, *rectangles)
     return (
         pooled.view(-1, output_size, output_size, pooled.shape[1]).permute(0, 3, 1, 2).contiguous()
     )
 
 
+def _bin_means(x: Tensor, bins: int, added: Tensor, subtracted: Tensor, area: Tensor) -> Tensor:
+    """Return the means over rectangles of cells, four table entries each: [rectangles, C]."""
+    table = _table(x.shape, bins, x.device)
+    table[:, :, 1:, 1:] = x.unflatten(1, (-1, bins)).permute(0, 2, 3, 4, 1)
+    sums = table.cumsum_(2).cumsum_(3).flatten(0, 3)
+    total = sums.index_select(0, added) - sums.index_select(0, subtracted)
+    return total.unflatten(0, (2, -1)).sum(0).div_(area).to(x.dtype)
+
+
 class _BinMeans(torch.autograd.Function):
-    """Means over rectangles of cells, four table entries each: [rectangles, C]."""
+    """`_bin_means` with its gradient."""
 
     @staticmethod
     def forward(
@@ -67,11 +79,7 @@ class _BinMeans(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(added, subtracted, area)
         ctx.shape, ctx.bins = x.shape, bins
-        table = _table(x.shape, bins, x.device)
-        table[:, :, 1:, 1:] = x.unflatten(1, (-1, bins)).permute(0, 2, 3, 4, 1)
-        sums = table.cumsum_(2).cumsum_(3).flatten(0, 3)
-        total = sums.index_select(0, added) - sums.index_select(0, subtracted)
-        return total.unflatten(0, (2, -1)).sum(0).div_(area).to(x.dtype)
+        return _bin_means(x, bins, added, subtracted, area)
 
     @staticmethod
     @once_differentiable
@@ -121,7 +129,8 @@ def _check(x: Tensor, rois: Tensor, output_size: int, spatial_scale: float) -> N
         raise ValueError(f"rois must have shape [R, 5], got {shape}")
     if x.device != rois.device:
         raise ValueError(f"x and rois must be on one device, got {x.device} and {rois.device}")
-    if rois.device.type == "cpu" and rois.shape[0] and not torch.compiler.is_compiling():
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if rois.device.type == "cpu" and not recorded and rois.shape[0]:
         if not bool(rois.isfinite().all()):
             raise ValueError("rois must be finite; clip or drop diverged boxes before pooling")
         low, high = rois[:, 0].min().item(), rois[:, 0].max().item()

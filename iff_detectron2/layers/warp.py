@@ -50,8 +50,24 @@ def flow_warp(x: Tensor, flow: Tensor) -> Tensor:
         raise ValueError(f"x and flow must be on one device, got {x.device} and {flow.device}")
     if x.numel() == 0:
         return x + flow.sum() * 0  # keeps both in the graph
-    index, weight = bilinear_corners(flow.to(accumulation_type(x.dtype, flow.dtype)))
-    return _Sample.apply(x, index, weight)
+    if torch.is_grad_enabled() and (x.requires_grad or flow.requires_grad):
+        return _Sample.apply(x, *_corners(x, flow))
+    return _warp(x, flow)
+
+
+def _corners(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    return bilinear_corners(flow.to(accumulation_type(x.dtype, flow.dtype)))
+
+
+# One operator, so that an exported program holds neither its loop nor the number of samples.
+@torch.library.custom_op("iff_detectron2::flow_warp", mutates_args=(), device_types=("cpu", "cuda"))
+def _warp(x: Tensor, flow: Tensor) -> Tensor:
+    return _sample(x, *_corners(x, flow))
+
+
+@_warp.register_fake
+def _(x: Tensor, flow: Tensor) -> Tensor:
+    return torch.empty_like(x)
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int], scale: float) -> Tensor:
@@ -95,18 +111,23 @@ def resize_flow(flow: Tensor, size: tuple[int, int], scale: float) -> Tensor:
     return (out * scale).to(flow.dtype)
 
 
+def _sample(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Sum weighted feature vectors, one sample at a time so that work stays in the cache."""
+    out = torch.empty_like(x)
+    source = PixelMajor(weight.dtype)
+    for n in range(x.shape[0]):
+        rows = source(x[n]).flatten(0, 1)
+        write_vectors(weighted_vectors(rows, index[n], weight[n]), out[n])
+    return out
+
+
 class _Sample(torch.autograd.Function):
-    """Weighted sums of feature vectors, one sample at a time so that work stays in the cache."""
+    """`_sample` with its gradient."""
 
     @staticmethod
     def forward(ctx, x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, index, weight)
-        out = torch.empty_like(x)
-        source = PixelMajor(weight.dtype)
-        for n in range(x.shape[0]):
-            rows = source(x[n]).flatten(0, 1)
-            write_vectors(weighted_vectors(rows, index[n], weight[n]), out[n])
-        return out
+        return _sample(x, index, weight)
 
     @staticmethod
     @once_differentiable

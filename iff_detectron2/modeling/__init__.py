@@ -1,5 +1,7 @@
 """Models: backbone, flow estimation, aggregation, R-FCN heads and video meta-architectures."""
 
+from iff_detectron2.utils import needs_detectron2  # noqa: F401
+
 from .aggregation import (
     AGGREGATOR_REGISTRY,
     Aggregation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
-from .codes import Codes
+from .codes import Codes, Offsets
 
 AGGREGATOR_REGISTRY = Registry("AGGREGATOR")
 AGGREGATOR_REGISTRY.__doc__ = """
@@ -92,14 +92,15 @@ class Aggregator(nn.Module, ABC):
 
     @abstractmethod
     def align(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Alignment:
         """Bring reference frames to the key frame and score them.
 
         Args:
             key: codes of the key frame, [1, ., H, W].
             refs: codes of T reference frames, [T, ., H, W].
-            offsets: frames from the key frame to each reference frame, negative for earlier ones.
+            offsets: frames from the key frame to each reference frame, negative for earlier ones;
+                int64 [T] in a program that is exported.
             flow: flow [T, 2, H, W] carried from another map, in cells of this one; None where
                 this aggregator is to find out for itself.
         """
@@ -109,7 +110,7 @@ class Aggregator(nn.Module, ABC):
         return {}
 
     def forward(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Aggregation:
         """Fuse a key frame with its reference frames; arguments as in `align`."""
         alignment = self.align(key, refs, offsets=offsets, flow=flow)
@@ -124,14 +125,14 @@ class Aggregator(nn.Module, ABC):
         With the key frame, which then stands first, 1 + T of both.
         """
         frames, scores = alignment.frames, alignment.scores
-        if self._fuses_key(len(frames)):
+        if self._fuses_key(frames.shape[0]):
             frames, scores = _with_key(key, alignment)
         return frames, scores.softmax(dim=0)
 
     def forward_in_chunks(
         self,
         key: Codes,
-        chunks: Iterable[tuple[Codes, Sequence[int], Tensor | None]],
+        chunks: Iterable[tuple[Codes, Offsets, Tensor | None]],
         num_refs: int,
     ) -> Aggregation:
         """Fuse as `forward` does, for testing, with one chunk of reference frames in memory.
@@ -219,8 +220,9 @@ class AverageAggregator(Aggregator):
         return key_frame_options(cfg)
 
     def align(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Alignment:
         frames = refs["feature"]
-        scores = frames.new_zeros((len(frames), 1, *frames.shape[-2:]), dtype=torch.float32)
+        shape = (frames.shape[0], 1, *frames.shape[-2:])
+        scores = frames.new_zeros(shape, dtype=torch.float32)
         return Alignment(frames, scores, scores.new_zeros((1, *scores.shape[1:])))

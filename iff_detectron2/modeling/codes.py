@@ -15,6 +15,9 @@ Codes = Mapping[str, Tensor]
 FrameCodes = Mapping[str, Codes]
 """Codes of one frame (or several) for each feature map, by the name of the map."""
 
+Offsets = Sequence[int] | Tensor
+"""Frames from a key frame to each reference frame; int64 [T] in a program that is exported."""
+
 
 class StackedCodes(Mapping[str, Tensor]):
     """Codes of several frames [T, ., H, W], each name stacked when it is asked for."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec
@@ -13,7 +11,7 @@ from torch.nn import functional as F
 from iff_detectron2.layers.deform_conv import deform_conv
 
 from .aggregation import AGGREGATOR_REGISTRY, Aggregator, Alignment, key_frame_options
-from .codes import Codes
+from .codes import Codes, Offsets
 from .similarity_aggregation import build_embedding, similarity
 
 KERNEL = 3
@@ -88,12 +86,12 @@ class DeformableAggregator(Aggregator):
         }
 
     def align(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Alignment:
         pairs = torch.cat((key["sampling"].expand_as(refs["sampling"]), refs["sampling"]), dim=1)
         taps = self.offset(self.relate(pairs))
         frames = refs["feature"]
-        if len(frames):
+        if frames.shape[0]:
             padding = (KERNEL // 2, KERNEL // 2)
             frames = deform_conv(frames, taps, self.sample.weight, padding=padding)
         else:

@@ -70,6 +70,8 @@ class FlowEstimator(nn.Module, ABC):
         return torch.cat([self(key, group) for group in self._groups(refs, key.device)])
 
     def _groups(self, refs: Tensor | Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        if torch.compiler.is_compiling():  # an exported program takes any number of frames
+            return [join_samples(refs)]
         # What lies together is cut into views; single frames are copied into their group alone.
         one = isinstance(refs, Tensor)
         frames = refs if one else [frame for part in refs for frame in part.split(1)]

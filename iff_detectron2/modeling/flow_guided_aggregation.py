@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
@@ -19,7 +17,7 @@ from .aggregation import (
     key_frame_options,
 )
 from .alignment_loss import AlignmentLoss, build_alignment_loss
-from .codes import Codes, parts_of
+from .codes import Codes, Offsets, parts_of
 from .flow_estimator import FlowEstimator, build_flow_estimator
 from .similarity_aggregation import build_embedding, similarity
 
@@ -85,7 +83,7 @@ class FlowGuidedAggregator(Aggregator):
         return codes
 
     def align(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Alignment:
         flow = self._flow(key, refs, flow)
         path = flow.detach() if self.detach_flow else flow
@@ -107,7 +105,7 @@ class FlowGuidedAggregator(Aggregator):
         return {"loss_trl": self.alignment_loss(key["feature"], refs["feature"], alignment.flow)}
 
     def forward(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Aggregation:
         if torch.is_grad_enabled() or self.training or not self._weighs_by_warped_embeddings():
             return super().forward(key, refs, offsets=offsets, flow=flow)
@@ -118,7 +116,7 @@ class FlowGuidedAggregator(Aggregator):
             parts_of(refs, "embedding"),
             flow,
             key["embedding"],
-            key["feature"] if self._fuses_key(len(flow)) else None,
+            key["feature"] if self._fuses_key(flow.shape[0]) else None,
         )
         return Aggregation(feature, {}, flow)
 

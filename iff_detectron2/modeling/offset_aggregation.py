@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from .aggregation import AGGREGATOR_REGISTRY, Alignment
-from .codes import Codes
+from .codes import Codes, Offsets
 from .flow_guided_aggregation import FlowGuidedAggregator
 
 
@@ -45,19 +44,20 @@ class OffsetAwareAggregator(FlowGuidedAggregator):
         return {**ret, "max_offset": cfg.INPUT.VIDEO.MAX_OFFSET}
 
     def align(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Alignment:
-        if len(offsets) != len(refs["feature"]):
-            raise ValueError(f"{len(refs['feature'])} reference frames, but {len(offsets)} offsets")
+        given = offsets.shape[0] if isinstance(offsets, Tensor) else len(offsets)
+        if given != refs["feature"].shape[0]:
+            raise ValueError(f"{refs['feature'].shape[0]} reference frames, but {given} offsets")
         alignment = super().align(key, refs, offsets=offsets, flow=flow)
         alignment.scores = self._score(alignment.scores, offsets)
         alignment.key_score = self._score(alignment.key_score, [0])
         return alignment
 
-    def _score(self, cosine: Tensor, offsets: Sequence[int]) -> Tensor:
+    def _score(self, cosine: Tensor, offsets: Offsets) -> Tensor:
         """Scores of frames from their cosines [T, 1, H, W] and offsets."""
         reach = self.max_offset
-        index = torch.tensor(list(offsets), dtype=torch.long, device=cosine.device)
+        index = torch.as_tensor(offsets, dtype=torch.long, device=cosine.device)
         index = index.clamp(-reach, reach) + reach
         scale, bias = (x[index].view(-1, 1, 1, 1) for x in (self.log_scale.exp(), self.bias))
         return scale * cosine + bias

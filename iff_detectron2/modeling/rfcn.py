@@ -98,13 +98,12 @@ class RFCNOutputLayers(FastRCNNOutputLayers):
             Class scores [R, K + 1], background last, and box deltas [R, 4].
         """
         rois = cat(
-            [cat((b.tensor.new_full((len(b), 1), i), b.tensor), 1) for i, b in enumerate(boxes)]
+            [cat((torch.full_like(b.tensor[:, :1], i), b.tensor), 1) for i, b in enumerate(boxes)]
         )
-        scores, deltas = (
-            ps_roi_pool(layer(x), rois, self.pooler_resolution, self.spatial_scale).mean((2, 3))
-            for layer in (self.cls_score, self.bbox_pred)
-        )
-        return scores, deltas
+        # One pooling for the maps of both layers, whose bins are the same.
+        maps = torch.cat((self.cls_score(x), self.bbox_pred(x)), dim=1)
+        pooled = ps_roi_pool(maps, rois, self.pooler_resolution, self.spatial_scale).mean((2, 3))
+        return pooled[:, : self.num_classes + 1], pooled[:, self.num_classes + 1 :]
 
     def class_losses(self, scores: Tensor, classes: Tensor) -> Tensor:
         """Compute what each region adds to `loss_cls`.

@@ -53,7 +53,7 @@ class _Reached(BaseException):
 
 
 @contextmanager
-def _in_place_of(backbone: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def in_place_of(backbone: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Let a module run another `forward` than its own."""
     own = vars(backbone).get("forward")  # a compiled one, for example
     backbone.forward = forward  # type: ignore[method-assign]
@@ -78,7 +78,7 @@ def run_to_backbone(
     def reached(*args: Any, **kwargs: Any) -> None:
         raise _Reached(BackboneCall(args, kwargs))
 
-    with _in_place_of(backbone, reached):
+    with in_place_of(backbone, reached):
         try:
             forward(samples)
         except _Reached as end:
@@ -262,7 +262,7 @@ class VideoMixin(nn.Module):
     def _backbone_as(self, forward: Callable[..., Any]) -> Iterator[None]:
         self._passes = True
         try:
-            with _in_place_of(self.image_backbone, forward):
+            with in_place_of(self.image_backbone, forward):
                 yield
         finally:
             self._passes = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from torch.nn import functional as F
 from iff_detectron2.layers.cosine import channel_cosine
 
 from .aggregation import AGGREGATOR_REGISTRY, Aggregator, Alignment, key_frame_options
-from .codes import Codes
+from .codes import Codes, Offsets
 
 
 class Embedding(nn.Sequential):
@@ -84,7 +82,7 @@ class SimilarityAggregator(Aggregator):
         return {"feature": features, "embedding": self.embedding(features)}
 
     def align(
-        self, key: Codes, refs: Codes, *, offsets: Sequence[int], flow: Tensor | None = None
+        self, key: Codes, refs: Codes, *, offsets: Offsets, flow: Tensor | None = None
     ) -> Alignment:
         own = key["embedding"]
         scores = similarity(refs["embedding"], own)

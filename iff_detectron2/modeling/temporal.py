@@ -18,7 +18,7 @@ from iff_detectron2.structures import TemporalWindow
 
 from .aggregation import Aggregation, Aggregator, build_aggregator
 from .alignment_log import AlignmentLog, LoggedFlow
-from .codes import BatchCodes, CodesOfFrames, FrameCodes
+from .codes import BatchCodes, CodesOfFrames, FrameCodes, Offsets
 from .frame_memory import FrameMemory, WeightsMark, build_frame_memory
 from .track_motion import TrackLoss, build_track_loss
 from .video_pass import FusionRequest, VideoPass, chunks_of_refs, plan_pass, start_stream
@@ -298,6 +298,38 @@ class TemporalAggregation(nn.Module):
         key = frames.gather([request.key])
         chunked = 0 < self.pairs_per_chunk < len(request.refs) and not self.training
         size = self.pairs_per_chunk if chunked else max(len(request.refs), 1)
+
+        def aggregate(aggregator: Aggregator, level: str, flow: Tensor | None) -> Aggregation:
+            chunks = chunks_of_refs(request, frames, level, key[level], flow, size)
+            if chunked:
+                return aggregator.forward_in_chunks(key[level], chunks, len(request.refs))
+            ((refs, offsets, flow),) = chunks
+            return aggregator(key[level], refs, offsets=offsets, flow=flow)
+
+        return self._fuse_levels(key, aggregate)
+
+    def fuse_codes(
+        self, key: FrameCodes, refs: FrameCodes, offsets: Offsets
+    ) -> dict[str, Aggregation]:
+        """Fuse a key frame with its reference frames where all of their codes are at hand.
+
+        Args:
+            key: codes of the key frame, batch of 1.
+            refs: codes of T reference frames.
+            offsets: frames from the key frame to each of them.
+        """
+
+        def aggregate(aggregator: Aggregator, level: str, flow: Tensor | None) -> Aggregation:
+            return aggregator(key[level], refs[level], offsets=offsets, flow=flow)
+
+        return self._fuse_levels(key, aggregate)
+
+    def _fuse_levels(
+        self,
+        key: FrameCodes,
+        aggregate: Callable[[Aggregator, str, Tensor | None], Aggregation],
+    ) -> dict[str, Aggregation]:
+        """Fuse on every feature map; `aggregate` is given its aggregator, name and carried flow."""
         fused: dict[str, Aggregation] = {}
         # The map that finds the flow comes first.
         for level in sorted(key, key=lambda name: name != self.flow_level):
@@ -309,12 +341,7 @@ class TemporalAggregation(nn.Module):
             if self.flow_level and level != self.flow_level:
                 source = cast(Tensor, fused[self.flow_level].flow)
                 flow = self._carried(source, level, key[level]["feature"])
-            chunks = chunks_of_refs(request, frames, level, key[level], flow, size)
-            if chunked:
-                aggregation = aggregator.forward_in_chunks(key[level], chunks, len(request.refs))
-            else:
-                ((refs, offsets, flow),) = chunks
-                aggregation = aggregator(key[level], refs, offsets=offsets, flow=flow)
+            aggregation = aggregate(aggregator, level, flow)
             if level in self.gates:
                 plain = key[level]["feature"]
                 aggregation.feature = plain + self.gates[level] * (aggregation.feature - plain)

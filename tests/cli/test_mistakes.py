@@ -76,6 +76,8 @@ MISTAKES = [
     (f"flow {CONFIG} --input clip --frame -1", "--frame counts from 0"),
     (f"flow {CONFIG} --input clip --frame 99", "clip has 3 frames"),
     (f"flow {CONFIG} --input 0 --frame 3", "camera"),
+    (f"export {CONFIG} --size big", "--size", "WIDTHxHEIGHT", "'big'"),
+    (f"export {CONFIG} --weights none.pth", "checkpoint none.pth does not exist"),
     (f"{TRAIN} DATASETS.TRAIN \"['moving_shape_train']\"", "did you mean moving_shapes_train?"),
     (f"{TRAIN} DATASETS.TRAIN []", "DATASETS.TRAIN is empty"),
     (f"{TRAIN} DATASETS.REGISTER \"['mine=mott:x']\"", "mine=mott:x", "mot_challenge"),
