@@ -13,7 +13,11 @@ from .manifest import InputSpec
 def resized_shape(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
     """Return height and width of a resized frame (Detectron2's ResizeShortestEdge).
 
-    The shorter side becomes `min_size`, unless the longer one would be more than `max_size`.
+    Args:
+        height, width: of the frame.
+        min_size: what the shorter side becomes, unless the longer one would be more than
+            `max_size`; 0 to leave the frame as it is.
+        max_size: most pixels of the longer side.
     """
     if not min_size:
         return height, width

@@ -76,6 +76,11 @@ def trace_heads(part: nn.Module, args: tuple[Tensor, ...]) -> torch.jit.ScriptMo
 def write_onnx(program: ExportedProgram, path: Path, inputs: Sequence[str], outputs: Sequence[str]):
     """Write a program in standard operators as ONNX.
 
+    Args:
+        program: the program.
+        path: file to write.
+        inputs, outputs: names of its tensors there.
+
     Raises:
         NotExported: the packages are missing, or an operator has no form there.
     """

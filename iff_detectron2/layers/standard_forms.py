@@ -24,6 +24,8 @@ def correlation_form(x1: Tensor, x2: Tensor, max_displacement: int, stride: int)
 
     A row of x1 meets each displaced row of x2 in one matrix product [W, W + 2 * max_displacement];
     the wanted displacements of column x are its entries x, x + stride, ... of row x.
+
+    Arguments as for `local_correlation`.
     """
     channels, height, width = x2.shape[1:]
     reach = max_displacement
@@ -39,7 +41,10 @@ def correlation_form(x1: Tensor, x2: Tensor, max_displacement: int, stride: int)
 
 
 def warp_form(x: Tensor, flow: Tensor) -> Tensor:
-    """Compute `flow_warp` by sampling on a normalised grid, which rounds the coordinates."""
+    """Compute `flow_warp` by sampling on a normalised grid, which rounds the coordinates.
+
+    Arguments as for `flow_warp`.
+    """
     height, width = x.shape[2:]
     columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
     rows = torch.arange(height, device=flow.device, dtype=flow.dtype)
@@ -57,7 +62,10 @@ def aggregation_form(
     key_embedding: Tensor,
     key_features: Tensor | None,
 ) -> Tensor:
-    """Compute `warp_and_aggregate` step by step, with all warped maps in memory."""
+    """Compute `warp_and_aggregate` step by step, with all warped maps in memory.
+
+    Arguments as for `warp_and_aggregate`.
+    """
     fused = warp_form(join_samples(features), flow)
     embedded = warp_form(join_samples(embeddings), flow)
     if key_features is not None:
