@@ -116,18 +116,11 @@ def run_onnx(path: Path, args: Sequence[Tensor]) -> list[Tensor]:
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        taken = {given.name for given in session.get_inputs()}
-        names = _onnx_inputs(path)
-        feed = {n: x.cpu().numpy() for n, x in zip(names, args, strict=True) if n in taken}
+        given = zip(session.get_inputs(), args, strict=True)
+        feed = {taken.name: x.cpu().numpy() for taken, x in given}
         return [torch.from_numpy(x) for x in session.run(None, feed)]
     except Exception as error:  # its exceptions have no base in common
         raise NotExported(first_line(error)) from error
-
-
-def _onnx_inputs(path: Path) -> list[str]:
-    import onnx
-
-    return [given.name for given in onnx.load(str(path), load_external_data=False).graph.input]
 
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:
