@@ -37,6 +37,30 @@ def test_a_stream_on_the_gpu_equals_the_cpu(monkeypatch):
         assert torch.equal(actual.pred_classes, expected.pred_classes)
 
 
+@torch.no_grad()
+def test_a_frame_is_encoded_and_fused_without_waiting_for_the_gpu():
+    """The heads wait, since which boxes survive decides shapes; what is in front of them not."""
+    model = on("cuda")
+    images = [image.cuda() for image in make_video(5)]
+    codes = [model.temporal.encode(*model.frame_maps([{"image": image}])) for image in images]
+
+    def step():
+        new = model.temporal.encode(*model.frame_maps([{"image": images[0]}]))
+        refs = {
+            level: {name: torch.cat([c[level][name] for c in codes[1:]]) for name in new[level]}
+            for level in new
+        }
+        return model.temporal.fuse_codes(new, refs, [-2, -1, 1, 2])
+
+    expected = step()["reduction"].feature.cpu()  # kernels are compiled now
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        fused = step()["reduction"].feature
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(fused.cpu(), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_a_training_step_in_mixed_precision(dtype):
     model, video = on("cuda").train(), make_video(3)

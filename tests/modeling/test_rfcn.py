@@ -9,7 +9,8 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 from toy_models import build, tiny_cfg
 
-from iff_detectron2.modeling import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
+from iff_detectron2.layers import ps_roi_pool
+from iff_detectron2.modeling import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead, rfcn
 
 SIZE = (40, 48)
 
@@ -140,6 +141,27 @@ def test_scores_are_the_mean_vote_of_the_bins():
     for out, conv, channels in ((scores, predictor.cls_score, 3), (deltas, predictor.bbox_pred, 4)):
         votes = (conv.weight[:, :, 0, 0] @ x[0, :, 0, 0] + conv.bias).view(channels, 4)
         torch.testing.assert_close(out[0], votes.mean(1))
+
+
+def test_bins_are_found_once_for_both_layers(monkeypatch):
+    pooled = []
+
+    def counted(*args):
+        pooled.append(args[0].shape)
+        return ps_roi_pool(*args)
+
+    monkeypatch.setattr(rfcn, "ps_roi_pool", counted)
+    layers = build(tiny_cfg()).roi_heads.box_predictor
+    x = torch.randn(1, layers.cls_score.in_channels, 6, 7)
+    boxes = Boxes(torch.tensor([[0.0, 0, 30, 20], [9, 9, 40, 41]]))
+    with torch.no_grad():
+        scores, deltas = layers(x, [boxes])
+    bins, classes = layers.pooler_resolution**2, layers.num_classes + 1
+    assert pooled == [(1, bins * (classes + 4), 6, 7)]
+    rois = torch.cat((torch.zeros(2, 1), boxes.tensor), 1)
+    for got, layer in ((scores, layers.cls_score), (deltas, layers.bbox_pred)):
+        alone = ps_roi_pool(layer(x), rois, layers.pooler_resolution, layers.spatial_scale)
+        torch.testing.assert_close(got, alone.mean((2, 3)), rtol=0, atol=1e-6)
 
 
 def test_no_random_sampling_before_mining():
