@@ -27,6 +27,7 @@ from iff_detectron2.modeling.seam import VideoMixin
 from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.utils.seeding import seeded
 
+from .adaptation_panels import AdaptationPanels
 from .trainer import VideoTrainer
 
 ADAPTED_CONFIG = "adapted.yaml"
@@ -222,7 +223,17 @@ class AdaptationTrainer(VideoTrainer):
         hooks = super().build_hooks()
         patience = Patience(f"adapt/{RESTORED}", self.cfg.MODEL.IFF.ADAPT.PATIENCE)
         position = next(k for k, hook in enumerate(hooks) if isinstance(hook, EvalHook))
-        return [*hooks[: position + 1], patience, *hooks[position + 1 :]]
+        inserted: list[HookBase | None] = [patience]
+        if self.cfg.VIS_PERIOD and comm.is_main_process():
+            raw = self.read_videos(self.cfg)
+            inserted.append(
+                AdaptationPanels(
+                    self.cfg.VIS_PERIOD,
+                    lambda: held_out_clips(self.cfg, raw),
+                    to_bgr=self.cfg.INPUT.FORMAT == "RGB",
+                )
+            )
+        return [*hooks[: position + 1], *inserted, *hooks[position + 1 :]]
 
     def train(self) -> Any:
         """Train to the end or until held-out clips no longer gain; leave the best model and config.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
@@ -24,6 +25,7 @@ from iff_detectron2.engine.adaptation import (
     held_out_clips,
     judge,
 )
+from iff_detectron2.engine.checkpoint import LAST_CHECKPOINT
 from iff_detectron2.engine.config_file import find_config, merge_overrides
 from iff_detectron2.engine.defaults import read_config
 from iff_detectron2.modeling.adaptation import Adaptation
@@ -35,6 +37,11 @@ from .adaptation_report import AgreementRow, agreement
 REPORT = "adaptation.json"
 # Videos whose detections are compared in the report.
 _COMPARED = 4
+# Keys that may differ where a run goes on: they change no step that is done.
+_MAY_CHANGE = (
+    *("OUTPUT_DIR", "VIS_PERIOD", "DATALOADER", "CUDNN_BENCHMARK", "MODEL.DEVICE", "MODEL.WEIGHTS"),
+    *("SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST", "MODEL.IFF.ADAPT.PATIENCE"),
+)
 
 
 def adaptation_config(
@@ -93,7 +100,13 @@ def adapt_detector(args: argparse.Namespace) -> dict[str, float]:
             "take a .yaml of the same detector"
         )
     cfg = adaptation_config(read_config(args), args.input, args.output, args.opts)
+    if not cfg.MODEL.WEIGHTS and not cfg.MODEL.ALLOW_MISSING_WEIGHTS:
+        raise ValueError(
+            "adapt wants a trained detector: name its checkpoint with --weights (MODEL.WEIGHTS of "
+            f"{args.config_file} is empty)"
+        )
     own_folder(cfg.OUTPUT_DIR)
+    check_same_run(cfg)
     default_setup(cfg, argparse.Namespace(config_file=str(file), eval_only=False))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="iff_detectron2")
     trainer = AdaptationTrainer(cfg)
@@ -112,6 +125,36 @@ def adapt_detector(args: argparse.Namespace) -> dict[str, float]:
     print(report_text(shares, rows))
     print(f"use it: iff-detectron2 predict --config-file {folder / ADAPTED_CONFIG} --input VIDEO")
     return shares
+
+
+def check_same_run(cfg: CfgNode) -> None:
+    """Look whether a run that would go on in OUTPUT_DIR was one of this config.
+
+    Raises:
+        ValueError: it was another, or a training of another kind.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if not (folder / LAST_CHECKPOINT).is_file() or not (folder / "config.yaml").is_file():
+        return
+    earlier = _flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    now = _flat(yaml.safe_load(cfg.dump()))
+    for key in {**earlier, **now}:
+        free = any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)
+        if not free and earlier.get(key) != now.get(key):
+            raise ValueError(
+                f"{folder} holds a run with other settings ({key} was {earlier.get(key)!r}, now "
+                f"{now.get(key)!r}): choose another --output, or give the settings of that run"
+            )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def report_text(shares: dict[str, float], rows: Sequence[AgreementRow]) -> str:

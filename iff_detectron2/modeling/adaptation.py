@@ -36,12 +36,15 @@ class AdaptedMap:
         spoilt: of the spoilt key frame, by the frozen backbone.
         restored: aggregated from the spoilt key frame and clean reference frames.
         kept: aggregated from the clean key frame and the same reference frames.
+        flow: displacement from the spoilt key frame to each reference frame, [T, 2, H, W], in
+            cells; None without alignment.
     """
 
     teacher: Tensor
     spoilt: Tensor
     restored: Tensor
     kept: Tensor
+    flow: Tensor | None = None
 
     def harm(self) -> Tensor:
         """Return the mean square that the deterioration did to the map, a scalar above 0."""
@@ -203,6 +206,7 @@ class Adaptation(nn.Module):
                 spoilt=features[level][1:2],
                 restored=fused["spoilt"][level].feature,
                 kept=fused["clean"][level].feature,
+                flow=fused["spoilt"][level].flow,
             )
             for level in temporal.aggregators
         }

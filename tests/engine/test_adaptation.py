@@ -101,6 +101,43 @@ def test_mistakes_are_one_sentence(plain_weights, tmp_path, capsys, words, sente
     assert sentence in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_without_weights_it_is_said_what_is_missing(tmp_path, capsys) -> None:
+    write_frames(tmp_path / "video", make_frames(12))
+    places = ["--input", str(tmp_path / "video"), "--output", str(tmp_path / "out")]
+    settings = [str(value) for value in tiny_cfg_words()]
+    assert main(["adapt", "--config-file", "MovingShapes/rfcn", *places, *settings]) == 2
+    error = capsys.readouterr().err
+    assert "adapt wants a trained detector: name its checkpoint with --weights" in error
+    assert "FREEZE_DETECTOR" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_run_does_not_go_on_in_the_folder(plain_weights, tmp_path, capsys) -> None:
+    """Take other videos, other settings, and the folder of a training of another kind."""
+    for name in ("video", "other"):
+        write_frames(tmp_path / name, make_frames(12))
+    output = tmp_path / "out"
+
+    def adapt(video: str, *opts: str) -> str:
+        config = ["--config-file", "MovingShapes/iff_net_C", "--weights", str(plain_weights)]
+        places = ["--input", str(tmp_path / video), "--output", str(output)]
+        settings = ["SOLVER.MAX_ITER", "1", "TEST.EVAL_PERIOD", "0"]
+        code = main(["adapt", *config, *places, *map(str, tiny_cfg_words()), *settings, *opts])
+        return capsys.readouterr().err if code else ""
+
+    assert not adapt("video")
+    weights = (output / "model_final.pth").read_bytes()
+    assert f"INPUTS was ['{tmp_path / 'video'}'], now ['{tmp_path / 'other'}']" in adapt("other")
+    assert "MODEL.IFF.GATE was True, now False" in adapt("video", "MODEL.IFF.GATE", "False")
+    assert (output / "model_final.pth").read_bytes() == weights
+    # What is done stays as it is with more steps, and on another device.
+    assert not adapt("video", "SOLVER.MAX_ITER", "2", "DATALOADER.BAD_DATA_LIMIT", "3")
+    config = (output / "config.yaml").read_text()
+    plain = config.replace("VideoGeneralizedRCNN", "GeneralizedRCNN")
+    (output / "config.yaml").write_text(plain)
+    assert "META_ARCHITECTURE was 'GeneralizedRCNN'" in adapt("video")
+
+
 def test_a_lazy_config_is_refused(tmp_path, capsys) -> None:
     config = ["--config-file", "COCO-Detection/fcos_R_50_FPN_1x.py"]
     assert main(["adapt", *config, "--input", str(tmp_path), "--output", str(tmp_path / "o")]) == 2
