@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from iff_detectron2.config import add_iff_config
 from iff_detectron2.data import TrainingStream
 from iff_detectron2.data.adaptation_mapper import AdaptationMapper
 from iff_detectron2.data.raw_videos import RawVideos, read_raw_videos
@@ -34,6 +35,11 @@ ADAPTED_CONFIG = "adapted.yaml"
 # What the held-out clips are judged by: see `judge`.
 RESTORED, KEPT = "restored", "kept"
 _BEST = "model_best"
+# Widths of the temporal part where the config has those of the paper, which are for 1024 channels.
+_WIDTHS = {
+    "FLOW": {"CHANNELS": 128, "PAIR_CHANNELS": 64, "MAX_DISPLACEMENT": 8},
+    "EMBEDDING": {"HIDDEN_CHANNELS": 128, "CHANNELS": 256},
+}
 
 
 def as_video_config(cfg: CfgNode) -> None:
@@ -41,7 +47,7 @@ def as_video_config(cfg: CfgNode) -> None:
 
     One that is of a video detector already stays as it is. The temporal part is one for adaptation:
     gated, on the middle maps of a feature pyramid, with one flow, or on all maps of another
-    backbone.
+    backbone; its widths are those that the config has for it, or else smaller than the paper's.
 
     Raises:
         ValueError: if there is no video version of the meta-architecture.
@@ -59,8 +65,12 @@ def as_video_config(cfg: CfgNode) -> None:
     iff.GATE = True
     if "fpn" in cfg.MODEL.BACKBONE.NAME.lower():
         iff.IN_FEATURES, iff.FLOW.LEVEL = ["p3", "p4", "p5"], "p4"
-    iff.FLOW.CHANNELS, iff.FLOW.PAIR_CHANNELS, iff.FLOW.MAX_DISPLACEMENT = 128, 64, 8
-    iff.EMBEDDING.HIDDEN_CHANNELS, iff.EMBEDDING.CHANNELS = 128, 256
+    papers = get_cfg()
+    add_iff_config(papers)
+    for part, widths in _WIDTHS.items():
+        for key, width in widths.items():
+            if iff[part][key] == papers.MODEL.IFF[part][key]:
+                iff[part][key] = width
 
 
 def held_out_clips(cfg: CfgNode, raw: RawVideos) -> Iterator[dict[str, Any]]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import get_cfg
-from toy_models import build, tiny_cfg
+from toy_models import CONFIGS, build, tiny_cfg
 from video_runs import SIZES, make_frames, write_frames
 
 from iff_detectron2 import add_iff_config
 from iff_detectron2.data import register_imagenet_vid
-from iff_detectron2.engine import VideoPredictor
+from iff_detectron2.engine import VideoPredictor, load_config
 from iff_detectron2.engine.adaptation import (
     ADAPTED_CONFIG,
     RESTORED,
@@ -178,6 +178,16 @@ def test_a_plain_config_becomes_its_video_version() -> None:
     assert cfg.MODEL.META_ARCHITECTURE == "VideoRetinaNet"
     assert cfg.MODEL.IFF.IN_FEATURES == ["p3", "p4", "p5"]
     assert (cfg.MODEL.IFF.FLOW.LEVEL, cfg.MODEL.IFF.GATE) == ("p4", True)
+    assert (cfg.MODEL.IFF.FLOW.CHANNELS, cfg.MODEL.IFF.EMBEDDING.CHANNELS) == (128, 256)
+
+
+def test_widths_that_a_plain_config_has_for_its_temporal_part_stay() -> None:
+    cfg = load_config(str(CONFIGS / "MovingShapes" / "rfcn.yaml")).clone()
+    cfg.defrost()
+    as_video_config(cfg)
+    flow, embedding = cfg.MODEL.IFF.FLOW, cfg.MODEL.IFF.EMBEDDING
+    assert (flow.CHANNELS, flow.PAIR_CHANNELS, flow.MAX_DISPLACEMENT) == (64, 32, 4)
+    assert (embedding.HIDDEN_CHANNELS, embedding.CHANNELS) == (64, 128)
 
 
 def test_a_video_config_stays_and_overrides_have_the_last_word(tmp_path) -> None:
