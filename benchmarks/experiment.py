@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
+import importlib
 import json
 import os
 import platform
@@ -44,7 +44,8 @@ def origin() -> dict[str, str]:
 
     changed = "+" if git("status", "--porcelain", "--untracked-files=no") else ""
     names = ("iff_detectron2", "torch", "detectron2", "numpy")
-    versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    # Not from their metadata, which packages that lie on the path do not have.
+    versions = " ".join(f"{name} {importlib.import_module(name).__version__}" for name in names)
     return {
         "commit": git("rev-parse", "--short=10", "HEAD") + changed,
         "versions": f"Python {platform.python_version()} {versions}",

@@ -134,7 +134,7 @@ def add_iff_config(cfg: CN) -> None:
     # looks in a row bring no improvement, 0 for never.
     cfg.MODEL.IFF.ADAPT.HELD_OUT_CLIPS = 64
     cfg.MODEL.IFF.ADAPT.PATIENCE = 3
-    # Learning rate of the gates over SOLVER.BASE_LR: one number each, which has far to go.
+    # Learning rate of gates and other single numbers over SOLVER.BASE_LR: they have far to go.
     cfg.MODEL.IFF.ADAPT.GATE_LR_FACTOR = 10.0
 
     # --- Training ------------------------------------------------------------------------------

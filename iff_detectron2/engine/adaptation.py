@@ -35,6 +35,8 @@ ADAPTED_CONFIG = "adapted.yaml"
 # What the held-out clips are judged by: see `judge`.
 RESTORED, KEPT = "restored", "kept"
 _BEST = "model_best"
+# Reference frames of testing where the config of a plain detector has none.
+_NUM_REFS = 10
 # Widths of the temporal part where the config has those of the paper, which are for 1024 channels.
 _WIDTHS = {
     "FLOW": {"CHANNELS": 128, "PAIR_CHANNELS": 64, "MAX_DISPLACEMENT": 8},
@@ -61,6 +63,8 @@ def as_video_config(cfg: CfgNode) -> None:
             "iff_detectron2.modeling.make_video_arch"
         )
     cfg.MODEL.META_ARCHITECTURE = f"Video{name}"
+    # Configs of plain detectors that are trained beside video detectors look at no other frame.
+    cfg.TEST.VIDEO.NUM_REFS = cfg.TEST.VIDEO.NUM_REFS or _NUM_REFS
     iff = cfg.MODEL.IFF
     iff.GATE = True
     if "fpn" in cfg.MODEL.BACKBONE.NAME.lower():
@@ -172,15 +176,15 @@ class AdaptationTrainer(VideoTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module) -> Optimizer:
-        """Return AdamW on the temporal part; gates learn MODEL.IFF.ADAPT.GATE_LR_FACTOR faster."""
+        """Return AdamW on the temporal part; single numbers, as gates, learn
+        MODEL.IFF.ADAPT.GATE_LR_FACTOR faster."""
         temporal = cast(Adaptation, model).detector.temporal
-        gates = {id(p) for p in temporal.gates.parameters()}
         trained = [p for p in temporal.parameters() if p.requires_grad]
         solver = cfg.SOLVER
         groups = [
-            {"params": [p for p in trained if id(p) not in gates]},
+            {"params": [p for p in trained if p.ndim]},
             {
-                "params": [p for p in trained if id(p) in gates],
+                "params": [p for p in trained if not p.ndim],
                 "lr": solver.BASE_LR * cfg.MODEL.IFF.ADAPT.GATE_LR_FACTOR,
                 "weight_decay": 0.0,
             },

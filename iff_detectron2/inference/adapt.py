@@ -29,6 +29,7 @@ from iff_detectron2.engine.checkpoint import LAST_CHECKPOINT
 from iff_detectron2.engine.config_file import find_config, merge_overrides
 from iff_detectron2.engine.defaults import read_config
 from iff_detectron2.modeling.adaptation import Adaptation
+from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.utils.files import open_atomically
 from iff_detectron2.utils.folder_lock import own_folder
 
@@ -76,6 +77,10 @@ def adaptation_config(
     cfg.INPUT.MIN_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,)
     cfg.INPUT.MAX_SIZE_TRAIN = cfg.INPUT.MAX_SIZE_TEST
     merge_overrides(cfg, list(opts))
+    # As far as the window of testing: what lies beyond is harder to align, and never asked for.
+    window = TemporalWindow.from_config(cfg)
+    cfg.INPUT.VIDEO.MAX_OFFSET = max([1, *map(abs, window.offsets)])
+    merge_overrides(cfg, list(opts))  # which may name that key, too
     cfg.freeze()
     return cfg
 

@@ -17,17 +17,20 @@ from .aggregation import AGGREGATOR_REGISTRY, Alignment
 from .codes import Codes
 from .flow_guided_aggregation import FlowGuidedAggregator
 
+# What training starts with: the quality of all frames, and how much more the key frame counts.
+_QUALITY, _KEY_BIAS = 2.0, 3.0
+
 
 class Quality(nn.Sequential):
     """Three layers that map features [N, C, H, W] to how good they are, [N, 1, H, W].
 
-    The last starts at zero, where all frames are equally good.
+    The weights of the last start at zero, where all frames are equally good.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int) -> None:
         last = Conv2d(hidden_channels, 1, 1)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        nn.init.constant_(last.bias, _QUALITY)
         super().__init__(
             Conv2d(in_channels, hidden_channels, 1, activation=F.relu),
             Conv2d(hidden_channels, hidden_channels, 3, padding=1, activation=F.relu),
@@ -42,7 +45,8 @@ class QualityAwareAggregator(FlowGuidedAggregator):
     With the cosine alone no frame weighs more than e^2 times as much as another, and a spoilt key
     frame, which resembles nothing as well as itself, weighs most of all. Here the score is
     exp(a) * cosine + softplus(q), with q found from each frame's own features and warped with them,
-    and for the key frame b more: a clean key frame can keep its place, a spoilt one lose it.
+    and for the key frame b more: a clean key frame can keep its place, a spoilt one lose it. It
+    starts with a large b, near the detector that sees each frame alone.
     """
 
     @configurable
@@ -55,7 +59,7 @@ class QualityAwareAggregator(FlowGuidedAggregator):
         super().__init__(**kwargs)
         self.quality = quality
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.key_bias = nn.Parameter(torch.zeros(()))
+        self.key_bias = nn.Parameter(torch.tensor(_KEY_BIAS))
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec, *, carried_flow: bool = False):

@@ -200,6 +200,19 @@ def test_a_video_config_stays_and_overrides_have_the_last_word(tmp_path) -> None
     assert cfg.SOLVER.MAX_ITER != 7
 
 
+def test_training_looks_as_far_as_the_window_of_testing(tmp_path) -> None:
+    def reach(*opts) -> tuple[int, int]:
+        cfg = load_config(str(CONFIGS / "MovingShapes" / "rfcn.yaml"))
+        adapted = adaptation_config(cfg, ["a.mp4"], tmp_path, opts)
+        return adapted.TEST.VIDEO.NUM_REFS, adapted.INPUT.VIDEO.MAX_OFFSET
+
+    # The config of the plain detector has no reference frame, with which nothing would be fused.
+    assert reach() == (10, 5)
+    assert reach("TEST.VIDEO.NUM_REFS", 4, "TEST.VIDEO.STRIDE", 3) == (4, 6)
+    assert reach("TEST.VIDEO.NUM_REFS", 3, "TEST.VIDEO.CAUSAL", True) == (3, 3)
+    assert reach("INPUT.VIDEO.MAX_OFFSET", 7) == (10, 7)
+
+
 def test_training_without_videos_is_refused() -> None:
     with pytest.raises(ValueError, match="INPUTS is empty"):
         AdaptationTrainer.read_videos(tiny_cfg())

@@ -31,11 +31,11 @@ class FirstChannel(nn.Module):
         return x[:, :1]
 
 
-def make(cls=QualityAwareAggregator, cells=0.0, embedding=None, **kwargs):
-    if cls is QualityAwareAggregator:
-        kwargs.setdefault("quality", FirstChannel())
+def make(cells=0.0, embedding=None, **kwargs):
+    kwargs.setdefault("quality", FirstChannel())
     embedding = nn.Identity() if embedding is None else embedding
-    return cls(flow_estimator=ConstantFlow(cells), embedding=embedding, **kwargs).eval()
+    flow = ConstantFlow(cells)
+    return QualityAwareAggregator(flow_estimator=flow, embedding=embedding, **kwargs).eval()
 
 
 def fuse(module, key, refs):
@@ -82,7 +82,7 @@ def test_quality_moves_with_the_frame_and_what_lies_outside_is_worst():
 
 
 def test_learns_to_look_away_from_a_spoilt_frame():
-    """One of three frames is spoilt, often the key frame, and its second channel tells."""
+    """One of three frames is spoilt, each in its turn, and its second channel tells."""
     torch.manual_seed(0)
     quality = nn.Conv2d(2, 1, 1)
     module = make(embedding=lambda x: torch.ones_like(x), quality=quality)
@@ -101,24 +101,25 @@ def test_learns_to_look_away_from_a_spoilt_frame():
     assert softplus(good) - softplus(bad) > 3
 
 
-def test_a_model_with_it_starts_as_the_papers_and_streams_as_it_recomputes():
+def test_a_model_with_it_starts_with_the_key_frame_and_streams_as_it_recomputes():
     opts = ("MODEL.IFF.AGGREGATOR", "QualityAwareAggregator")
     models = [
         build(tiny_cfg(*opts, "TEST.VIDEO.STREAMING", s, "TEST.VIDEO.PAIRS_PER_CHUNK", c))
         for s, c in ((True, 0), (False, 0), (False, 3))
     ]
     video = make_video(4)
-    papers = build(tiny_cfg()).temporal.aggregators["reduction"]
-    papers.flow_estimator = ConstantFlow()
     for model in models:
         aggregator = model.temporal.aggregators["reduction"]
         assert type(aggregator) is QualityAwareAggregator
-        papers.embedding, own = aggregator.embedding, aggregator.flow_estimator
-        aggregator.flow_estimator = papers.flow_estimator
-        features = torch.randn(4, aggregator.quality[0].in_channels, 6, 7)
-        starts = [fuse(a, features[:1], features[1:]) for a in (aggregator, papers)]
-        torch.testing.assert_close(*starts)
-        aggregator.flow_estimator = own
+        key = torch.randn(1, aggregator.quality[0].in_channels, 6, 7)
+        codes = aggregator.encode(key, torch.zeros(1, 3, 1, 1))
+        assert codes["quality"].unique().tolist() == [pytest.approx(softplus(2.0))]
+        # Four frames like the key frame: it weighs e^3 times as much as each of them.
+        refs = {name: x.repeat(4, 1, 1, 1) for name, x in codes.items()}
+        alignment = aggregator.align(codes, refs, offsets=[1, 2, 3, 4])
+        _, weights = aggregator.fused_frames(codes, alignment)
+        inner = weights[:, 0, 2, 3]
+        torch.testing.assert_close(inner[0] / inner[1:], torch.full((4,), math.exp(3)))
         with torch.no_grad():
             torch.manual_seed(1)
             for parameter in aggregator.quality.parameters():
