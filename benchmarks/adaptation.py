@@ -65,8 +65,8 @@ class Experiment:
     def train(self, name: str, config: str, train: str, seed: int, *opts: str) -> Path:
         """Train a detector with labels, and return its folder."""
         folder = self.folder / f"seed{seed}" / name
-        sets = ["DATASETS.REGISTER", repr([f"{self.part}_train={train}"])]
-        sets += ["DATASETS.TRAIN", f"('{self.part}_train',)", "DATASETS.TEST", "()"]
+        sets = ["DATASETS.REGISTER", repr([f"adaptation_{self.part}_train={train}"])]
+        sets += ["DATASETS.TRAIN", f"('adaptation_{self.part}_train',)", "DATASETS.TEST", "()"]
         own = ["OUTPUT_DIR", str(folder), "SEED", str(seed), *sets, *opts]
         run_step(["train_net.py", "--resume", "--config-file", config, *own], folder, "train")
         return folder
@@ -86,7 +86,7 @@ class Experiment:
         self, method: str, folder: Path, config: str, seed: int, sets: Sequence[str], *opts: str
     ) -> None:
         """Evaluate a detector on test sets, with and without Seq-NMS+, into the CSV."""
-        names = {name: f"{self.part}_{name}" for name in sets}
+        names = {name: f"adaptation_{self.part}_{name}" for name in sets}
         specs = [f"{names[name]}={self.tests[name]}" for name in sets]
         command = ["train_net.py", "--eval-only", "--config-file", config]
         command += ["MODEL.WEIGHTS", str(folder / "model_final.pth"), "OUTPUT_DIR", str(folder)]
@@ -122,7 +122,7 @@ def moving_shapes(
     run_step([*synth, str(spoilt)], output / "data", "spoilt")
     run_step([*synth, str(clean), "--severity", "0"], output / "data", "clean")
     train, val = "@VID_train_15frames", "@VID_val_videos"
-    tests = {"val": f"moving_shapes:{spoilt}{val}", "clean val": f"moving_shapes:{clean}{val}"}
+    tests = {"val": f"moving_shapes:{spoilt}{val}", "clean_val": f"moving_shapes:{clean}{val}"}
     experiment = Experiment("moving_shapes", output / "moving_shapes", file, tests)
     config, videos = "configs/MovingShapes/rfcn.yaml", spoilt / "Data" / "VID" / "train"
     # The test of an adapted detector takes the window of the supervised one.

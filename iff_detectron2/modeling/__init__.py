@@ -32,7 +32,6 @@ from .flow_guided_aggregation import FlowGuidedAggregator
 from .flownet import FlowNetS
 from .frame_memory import FrameMemory
 from .offset_aggregation import OffsetAwareAggregator
-from .quality_aggregation import QualityAwareAggregator
 from .rfcn import RFCNOutputLayers, RFCNROIHeads, RFCNRPNHead
 from .seam import VideoMixin
 from .similarity_aggregation import Embedding, SimilarityAggregator
@@ -69,7 +68,6 @@ __all__ = [
     "FlowNetS",
     "FrameMemory",
     "OffsetAwareAggregator",
-    "QualityAwareAggregator",
     "RFCNOutputLayers",
     "RFCNROIHeads",
     "RFCNRPNHead",

@@ -14,11 +14,9 @@ from iff_detectron2.modeling import (
     FlowEstimator,
     FlowGuidedAggregator,
     OffsetAwareAggregator,
-    QualityAwareAggregator,
     SimilarityAggregator,
     build_aggregator,
 )
-from iff_detectron2.modeling.quality_aggregation import Quality
 from iff_detectron2.modeling.similarity_aggregation import Embedding, similarity
 
 
@@ -230,11 +228,6 @@ OWN = {
         "flow_estimator": ConstantFlow(1.0, 0.0),
         "embedding": Embedding(3, 4, 5),
         "max_offset": 2,
-    },
-    QualityAwareAggregator: {
-        "flow_estimator": ConstantFlow(1.0, 0.0),
-        "embedding": Embedding(3, 4, 5),
-        "quality": Quality(3, 4),
     },
     DeformableAggregator: {
         "in_channels": 3,
