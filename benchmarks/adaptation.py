@@ -177,7 +177,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
         own = [row for row in rows if row["part"] == part]
         lines = []
         for method in dict.fromkeys((PLAIN, ADAPTED, SUPERVISED, *(r["method"] for r in own))):
-            for test in dict.fromkeys(row["set"] for row in reversed(own)):
+            for test in sorted({row["set"] for row in own}, reverse=True):
                 for postprocess in (RAW, SEQ_NMS):
                     wanted = (method, test, postprocess)
                     chosen = [r for r in own if (r["method"], r["set"], r["postprocess"]) == wanted]
