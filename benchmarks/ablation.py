@@ -146,7 +146,8 @@ def compare(file: ResultsFile, folders: Mapping[tuple[str, int], Path], samples:
                 for metric in COMPARED
             ]
             missing = [key for key in keys if not file.has(**key)]
-            if row == against or (against, seed) not in folders or not missing:
+            twice = row in AGAINST[: AGAINST.index(against) + 1]
+            if twice or (against, seed) not in folders or not missing:
                 continue
             dataset = dataset or EvaluationDataset.load(DATASET, "fgfa", None)
             pair = [
