@@ -58,12 +58,20 @@ class TinyBackbone(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
-class BranchingBackbone(TinyBackbone):
-    """Makes three maps per image in training, as Trident does, and one in testing."""
+class AlwaysBranchingBackbone(TinyBackbone):
+    """Makes three different maps per image, as Trident does."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps = super().forward(x)
-        return {k: torch.cat([v] * 3) for k, v in maps.items()} if self.training else maps
+        return {k: torch.cat([v * scale for scale in (0.5, 1, 2)]) for k, v in maps.items()}
+
+
+@BACKBONE_REGISTRY.register()
+class BranchingBackbone(AlwaysBranchingBackbone):
+    """Makes three maps per image in training and one in testing, as the fast Trident does."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return super().forward(x) if self.training else TinyBackbone.forward(self, x)
 
 
 class Head(nn.Module):
@@ -272,7 +280,7 @@ class Panoptic(ConfigAlone):
     def output(self, found: Instances, height: int, width: int) -> dict[str, Any]:
         found = detector_postprocess(found, height, width)
         segments = torch.zeros(height, width, dtype=torch.int32)
-        info = [{"id": 1, "isthing": True, "category_id": 0, "score": float(found.scores.max())}]
+        info = [{"id": 1, "isthing": True, "category_id": 0, "score": found.scores.sum().item()}]
         output = {
             "panoptic_seg": (segments, info),
             "sem_seg": torch.zeros(CLASSES, height, width),
@@ -284,10 +292,14 @@ class Panoptic(ConfigAlone):
 
 @META_ARCH_REGISTRY.register()
 class Branching(ConfigAlone):
-    """Learns from three maps per image."""
+    """Learns from every map of an image, and finds in their mean."""
 
     def answer(self, features: dict[str, Tensor], sizes: list, samples: list[dict]):
-        return super().answer(features, sizes * (3 if self.training else 1), samples)
+        branches = len(features["m8"]) // len(samples)
+        if self.training:
+            return super().answer(features, sizes * branches, samples * branches)
+        means = {k: x.unflatten(0, (branches, -1)).mean(dim=0) for k, x in features.items()}
+        return super().answer(means, sizes, samples)
 
 
 @META_ARCH_REGISTRY.register()
@@ -319,7 +331,7 @@ VideoOwnPadding = make_video_arch(OwnPadding)
 VideoHiddenBackbone = make_video_arch(HiddenBackbone)
 VideoSegmenter = make_video_arch(Segmenter)
 VideoPanoptic = make_video_arch(Panoptic)
-VideoBranching = make_video_arch(Branching)
+VideoBranching = make_video_arch(Branching, branches=True)
 VideoTwiceThrough = make_video_arch(TwiceThrough)
 
 

@@ -119,8 +119,9 @@ def _pairs(
             refs = [key + o for o in offsets if 0 <= key + o < len(frames)]
             if key < 0 or key % every or not refs:
                 continue
-            aggregation = temporal.fuse_one(FusionRequest(key, refs, [], memory), memory)[level]
-            own, others = (memory.gather(t)[level]["feature"] for t in ([key], refs))
+            codes = memory.branch(0)
+            aggregation = temporal.fuse_one(FusionRequest(key, refs, [], memory), codes)[level]
+            own, others = (codes.gather(t)[level]["feature"] for t in ([key], refs))
             yield _Pair(key, refs, own, others, aggregation.flow, temporal.strides[level])
 
 

@@ -144,7 +144,7 @@ def plan_memory(
             per_frame = stored.nbytes() // window.span
             key = window.span - 1 - window.lookahead
             request = FusionRequest(key, window.frames(key, window.span), [], stored)
-            temporal.fuse_one(request, stored)
+            temporal.fuse_one(request, stored.branch(0))
     where = torch.device(memory.device) if memory.device is not None else device
     on_same = where.type == device.type
     working = count.peak[device.type] - (window.span * per_frame if on_same else 0)

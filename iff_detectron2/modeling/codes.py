@@ -54,6 +54,33 @@ class CodesOfFrames(Protocol):
         """Return the codes of reference frames on one feature map."""
 
 
+class CodesOfBranch:
+    """Codes of one of the maps that a backbone makes per image, out of the memory of a stream."""
+
+    def __init__(self, frames: CodesOfFrames, branch: int) -> None:
+        """
+        Args:
+            frames: where the codes of all branches are.
+            branch: which of each frame's maps.
+        """
+        self._frames = frames
+        self._branch = branch
+
+    def gather(self, frame_indices: Sequence[int], level: str | None = None) -> FrameCodes:
+        """Stack the codes of frames along the batch, on one feature map or on all."""
+        return {
+            name: {
+                code: x.unflatten(0, (len(frame_indices), -1))[:, self._branch]
+                for code, x in codes.items()
+            }
+            for name, codes in self._frames.gather(frame_indices, level).items()
+        }
+
+    def refs(self, frame_indices: Sequence[int], level: str) -> Codes:
+        """Return the codes of reference frames on one feature map."""
+        return self.gather(frame_indices, level)[level]
+
+
 class BatchCodes:
     """Codes of the frames of one sample as they lie in the batch: no copy, and gradients pass."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from iff_detectron2.layers.pixels import join_samples, layout_of
 
-from .codes import Codes, FrameCodes, StackedCodes
+from .codes import Codes, CodesOfBranch, CodesOfFrames, FrameCodes, StackedCodes
 
 _DTYPES = {
     "": None,
@@ -77,6 +77,7 @@ class FrameMemory:
         image_size: height and width in pixels that all its frames have; None while empty.
         last_key: the last key frame that was detected in; None before the first.
         layouts: memory format of each feature map as the backbone made it.
+        branches: maps of each kind that the backbone made per frame.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class FrameMemory:
         self.image_size: tuple[int, int] | None = None
         self.last_key: int | None = None
         self.layouts: dict[str, torch.memory_format] = {}
+        self.branches = 1
         self._weights: WeightsMark | None = None
         self._frames: dict[int, FrameCodes] = {}
         # Type and device of the codes before they were stored, by feature map and name.
@@ -159,9 +161,15 @@ class FrameMemory:
         self.video_id, self.image_size = video_id, image_size
 
     def add(self, frame_index: int, codes: FrameCodes) -> None:
-        """Keep the codes (batch of 1) of a frame, without what they were computed from."""
+        """Keep the codes of a frame, without what they were computed from.
+
+        Args:
+            frame_index: the frame.
+            codes: a batch of 1, or of as many as the backbone makes maps of each kind per image.
+        """
         for level, level_codes in codes.items():
             self.layouts[level] = layout_of(level_codes["feature"])
+            self.branches = len(level_codes["feature"])
             for name, x in level_codes.items():
                 self._origin[level, name] = (x.dtype, x.device)
         self._frames[frame_index] = {
@@ -193,6 +201,10 @@ class FrameMemory:
             dtype, device = self._origin[level, name]
             parts[name] = [frame[name].to(device, dtype) for frame in frames]
         return StackedCodes(parts)
+
+    def branch(self, branch: int) -> CodesOfFrames:
+        """Return the codes of one of the maps that the backbone makes per image."""
+        return self if self.branches == 1 else CodesOfBranch(self, branch)
 
     def gather(self, frame_indices: Sequence[int], level: str | None = None) -> FrameCodes:
         """Stack the codes of frames along the batch; a frame may be named more than once.

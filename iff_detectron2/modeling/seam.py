@@ -132,7 +132,7 @@ def image_backbone(model: nn.Module) -> nn.Module:
     return model.get_submodule(backbone_path(model))
 
 
-def _check_maps(features: Any, count: int) -> None:
+def _check_maps(features: Any, count: int, branches: bool) -> None:
     """Refuse feature maps that cannot be assigned to images."""
     if not isinstance(features, Mapping):
         raise TypeError(
@@ -142,10 +142,19 @@ def _check_maps(features: Any, count: int) -> None:
     for name, x in features.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"feature map {name!r} of the backbone is a {type(x).__name__}")
-        if len(x) != count:
+    counts = {name: len(x) for name, x in features.items()}
+    several = branches and len({*counts.values()}) == 1
+    for name, n in counts.items():
+        if n != count and not (several and n and n % count == 0):
+            advice = (
+                ""
+                if branches or n % count
+                else "; if they are those of all images branch by "
+                "branch, as torch.cat lays them, say make_video_arch(..., branches=True)"
+            )
             raise TypeError(
-                f"feature map {name!r} of the backbone has {len(x)} samples for {count} images; "
-                "which belong to which image cannot be known"
+                f"feature map {name!r} of the backbone has {n} samples for {count} images; "
+                f"which belong to which image cannot be known{advice}"
             )
 
 
@@ -162,12 +171,18 @@ class VideoMixin(nn.Module):
 
     temporal: TemporalAggregation
     _backbone_path = "backbone"
+    _branches = False
     _freezes_detector = False
     # While a pass is going on: `forward` may call `inference`, which then belongs to it.
     _passes = False
 
     def attach(
-        self, temporal: TemporalAggregation, *, freeze_detector: bool = False, backbone: str = ""
+        self,
+        temporal: TemporalAggregation,
+        *,
+        freeze_detector: bool = False,
+        backbone: str = "",
+        branches: bool = False,
     ) -> None:
         """Put `temporal` behind the backbone; called once, at the end of the constructor.
 
@@ -176,8 +191,10 @@ class VideoMixin(nn.Module):
             freeze_detector: everything but `temporal` keeps its weights, and stays in evaluation
                 mode where it normalises or drops at random.
             backbone: where the backbone is, as for `backbone_path`.
+            branches: it may make several maps per image, as for `make_video_arch`.
         """
         self._backbone_path = backbone_path(self, backbone)
+        self._branches = branches
         self._freezes_detector = freeze_detector
         if freeze_detector:
             for parameter in self.parameters():
@@ -255,7 +272,7 @@ class VideoMixin(nn.Module):
             return self.temporal.fuse(plan, {}, None)
         call = BackboneCall(args, kwargs) if prepared is None else prepared
         features = backbone(*call.args, **call.kwargs)
-        _check_maps(features, len(plan.samples))
+        _check_maps(features, len(plan.samples), self._branches)
         return self.temporal.fuse(plan, features, call.images)
 
     @contextmanager
@@ -301,7 +318,7 @@ class VideoMixin(nn.Module):
         """
         call = self.prepare(samples)
         features = self.image_backbone(*call.args, **call.kwargs)
-        _check_maps(features, len(samples))
+        _check_maps(features, len(samples), self._branches)
         return features, call.images
 
     def observe(self, sample: dict) -> None:

@@ -18,10 +18,17 @@ from iff_detectron2.structures import TemporalWindow
 
 from .aggregation import Aggregation, Aggregator, build_aggregator
 from .alignment_log import AlignmentLog, LoggedFlow
-from .codes import BatchCodes, CodesOfFrames, FrameCodes, Offsets
+from .codes import Codes, CodesOfFrames, FrameCodes, Offsets
 from .frame_memory import FrameMemory, WeightsMark, build_frame_memory
 from .track_motion import TrackLoss, build_track_loss
-from .video_pass import FusionRequest, VideoPass, chunks_of_refs, plan_pass, start_stream
+from .video_pass import (
+    FusionRequest,
+    VideoPass,
+    chunks_of_refs,
+    plan_pass,
+    requests_with_codes,
+    start_stream,
+)
 
 
 @dataclass
@@ -241,7 +248,9 @@ class TemporalAggregation(nn.Module):
 
         Args:
             plan: the pass.
-            features: the backbone's maps of its images; none if it has no images.
+            features: the backbone's maps of its images; none if it has no images. There may be
+                several of each kind per image: those of the first branch for all images, then
+                those of the second, and so on; so are they returned.
             images: what the backbone saw, [N, 3, H, W]; None if it has no images.
 
         Returns:
@@ -249,14 +258,7 @@ class TemporalAggregation(nn.Module):
         """
         codes = {} if images is None else self.encode(features, images)
         self.last, plan.fused = [], True
-        start = 0
-        for request in plan.requests:
-            own = BatchCodes(codes, {frame: start + i for i, frame in enumerate(request.new)})
-            start += len(request.new)
-            if request.memory is not None:
-                for frame in request.new:
-                    request.memory.add(frame, own.gather([frame]))
-            frames: CodesOfFrames = own if request.memory is None else request.memory
+        for request, frames in requests_with_codes(plan, codes):
             self.last.append(Fusion(request, frames, self.fuse_one(request, frames)))
             if self.training and self.track_loss is not None:
                 self._add_track_loss(self.last[-1])
@@ -278,15 +280,18 @@ class TemporalAggregation(nn.Module):
         """Return the codes of frames on every feature map.
 
         Args:
-            features: the backbone's maps, [N, C, H, W] each.
+            features: the backbone's maps, [N, C, H, W] each, or several such batches one behind
+                the other.
             images: what the backbone saw, [N, 3, H', W'].
         """
-        return {
-            level: cast(Aggregator, self.aggregators[level]).encode(x, images)
-            if level in self.aggregators
-            else {"feature": x}
-            for level, x in features.items()
-        }
+        codes: dict[str, Codes] = {}
+        for level, x in features.items():
+            codes[level] = {"feature": x}
+            if level in self.aggregators:
+                branches = len(x) // len(images)
+                seen = images if branches == 1 else images.repeat(branches, 1, 1, 1)
+                codes[level] = cast(Aggregator, self.aggregators[level]).encode(x, seen)
+        return codes
 
     def fuse_one(self, request: FusionRequest, frames: CodesOfFrames) -> dict[str, Aggregation]:
         """Fuse the key frame of a request with its reference frames, on every feature map.

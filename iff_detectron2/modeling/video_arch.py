@@ -26,7 +26,9 @@ from .temporal import TemporalAggregation
 MakeTemporal = Callable[[Mapping[str, ShapeSpec]], TemporalAggregation]
 
 
-def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -> type[nn.Module]:
+def make_video_arch(
+    base: type[nn.Module], name: str = "", backbone: str = "", *, branches: bool = False
+) -> type[nn.Module]:
     """Make a video meta-architecture of a plain one and register it.
 
     Args:
@@ -35,6 +37,9 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
         name: of the new class; "Video" and the base's name if left out.
         backbone: where in the detector the backbone is, such as `detr.backbone.0.backbone`; if
             left out, `self.backbone`, or else the one outermost Detectron2 `Backbone` in it.
+        branches: the backbone may make several maps of each kind per image, and lays those of its
+            first branch for all images in front of those of its second, and so on, as TridentNet's
+            does; each branch is aggregated by itself.
 
     Returns:
         The new class; the same one where it was made before. Its state dict has the plain
@@ -55,7 +60,7 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
     if issubclass(base, VideoMixin):
         raise TypeError(f"{base.__name__} is a video detector already")
     name = name or f"Video{base.__name__}"
-    made_of = (base, backbone)
+    made_of = (base, backbone, branches)
     if name in META_ARCH_REGISTRY:
         registered = META_ARCH_REGISTRY.get(name)
         if vars(registered).get("_made_of") == made_of:
@@ -80,7 +85,7 @@ def make_video_arch(base: type[nn.Module], name: str = "", backbone: str = "") -
             temporal = temporal(_maps_of(self, backbone))
         if freeze_detector is None:
             freeze_detector = cfg is not None and cfg.MODEL.IFF.FREEZE_DETECTOR
-        self.attach(temporal, freeze_detector=freeze_detector, backbone=backbone)
+        self.attach(temporal, freeze_detector=freeze_detector, backbone=backbone, branches=branches)
 
     attributes: dict[str, Any] = {
         "__init__": __init__,

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from iff_detectron2.layers.pixels import join_samples
 from iff_detectron2.structures import TemporalWindow
 
-from .codes import Codes, CodesOfFrames
+from .codes import BatchCodes, Codes, CodesOfFrames, FrameCodes
 from .frame_memory import FrameMemory, WeightsMark
 from .track_motion import Tracks
 
@@ -155,6 +156,55 @@ def start_stream(
     if again and memory.video_id == sample["video_id"]:
         memory.clear()
     memory.start(sample["video_id"], tuple(sample["image"].shape[-2:]), mark)
+
+
+def requests_with_codes(
+    plan: VideoPass, codes: FrameCodes
+) -> Iterator[tuple[FusionRequest, CodesOfFrames]]:
+    """Keep the new frames of streams, and yield each request and where the codes of its frames are.
+
+    A backbone may make several maps of each kind per image, those of its first branch for all
+    images, then those of its second, and so on. Each branch is fused by itself: it has all requests
+    again, in the order in which their maps follow each other.
+
+    Args:
+        plan: the pass.
+        codes: those of its images, [branches * N, ...]; none if it has no images.
+    """
+    count = len(plan.samples)
+    rows: list[dict[int, int]] = []
+    start = 0
+    for request in plan.requests:
+        rows.append({frame: start + i for i, frame in enumerate(request.new)})
+        start += len(request.new)
+        if request.memory is not None:
+            for frame, row in rows[-1].items():
+                request.memory.add(frame, _branches_of(codes, row, count))
+    for branch in range(_count_branches(plan, codes)):
+        for request, own in zip(plan.requests, rows, strict=True):
+            if request.memory is not None:
+                yield request, request.memory.branch(branch)
+            else:
+                first = branch * count
+                yield request, BatchCodes(codes, {frame: first + row for frame, row in own.items()})
+
+
+def _count_branches(plan: VideoPass, codes: FrameCodes) -> int:
+    for level in codes.values():
+        return len(level["feature"]) // len(plan.samples)
+    memory = plan.requests[0].memory
+    return 1 if memory is None else memory.branches
+
+
+def _branches_of(codes: FrameCodes, row: int, count: int) -> FrameCodes:
+    """Return the codes of one image, a row for each branch."""
+    return {
+        level: {
+            name: join_samples([x[i : i + 1] for i in range(row, len(x), count)])
+            for name, x in level_codes.items()
+        }
+        for level, level_codes in codes.items()
+    }
 
 
 def chunks_of_refs(

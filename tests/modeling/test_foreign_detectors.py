@@ -5,9 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from check_detector import CHECKS, Subject, subject_of_config, subject_of_lazy_model, with_truth
-from check_detector import window_sample as sample_of
+from check_detector import subject_of_config, subject_of_lazy_model
+from detector_checks import CHECKS, Subject
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from foreign_detectors import (
     CLASSES,
@@ -17,12 +18,16 @@ from foreign_detectors import (
     foreign_cfg,
     lazy_model,
 )
+from made_samples import textured_clip, with_truth
+from made_samples import window_sample as sample_of
 from torch import nn
 
 from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.modeling import make_video_arch
 
 SIZE = (49, 65)
+# Backbones of the style that has several maps per image.
+BRANCHING = ["BranchingBackbone", "AlwaysBranchingBackbone"]
 
 
 def subject(style: str) -> Subject:
@@ -31,12 +36,20 @@ def subject(style: str) -> Subject:
         pytest.importorskip("detectron2.modeling.backbone.vit", reason="Detectron2 0.6 has no ViT")
         cfg = foreign_cfg("GeneralizedRCNN")
         return subject_of_lazy_model(lazy_model(style), cfg, size=SIZE, num_classes=CLASSES)
+    if style in BRANCHING:
+        cfg = foreign_cfg("Branching", "MODEL.BACKBONE.NAME", style)
+        return subject_of_config(cfg, size=SIZE, branches=True)
     return subject_of_config(foreign_cfg(style), size=SIZE)
 
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
-    "style", [*STYLES, *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ViT", "MViT"))]
+    "style",
+    [
+        *STYLES,
+        *BRANCHING,
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ViT", "MViT")),
+    ],
 )
 def test_a_style_keeps_every_property(style, check):
     CHECKS[check](subject(style))
@@ -53,13 +66,79 @@ def sample(*, new_only: bool = False, t: int = 1) -> dict:
     return sample_of(clip, t, (-1, 1), new_only)
 
 
-def test_a_backbone_that_makes_several_maps_per_image_is_noticed():
-    """Which of them belongs to which image is known in testing alone, where there is one."""
-    model = video_of("Branching", "MODEL.BACKBONE.NAME", "BranchingBackbone")
-    with pytest.raises(TypeError, match="map 'm8' of the backbone has 9 samples for 3 images"):
+def test_several_maps_per_image_must_be_declared(unregister):
+    cfg = foreign_cfg("Branching", "MODEL.BACKBONE.NAME", "BranchingBackbone")
+    model = make_video_arch(META_ARCH_REGISTRY.get("Branching"), "VideoUndeclared")(cfg)
+    said = r"map 'm8' of the backbone has 9 samples for 3 images.*_arch\(\.\.\., branches=True\)"
+    with pytest.raises(TypeError, match=said):
         model([sample()])
     assert "forward" not in vars(model.backbone)
     model.eval()([sample()])
+
+
+@pytest.mark.parametrize(
+    ("maps", "name", "count"),
+    [({"a": 3, "b": 6}, "b", 6), ({"a": 4, "b": 4}, "a", 4), ({"a": 0, "b": 0}, "a", 0)],
+)
+def test_declared_branches_must_be_whole_batches(maps, name, count, unregister):
+    class Odd(META_ARCH_REGISTRY.get("ConfigAlone")):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            self.backbone.forward = lambda x: {n: x.new_zeros(k, 8, 6, 8) for n, k in maps.items()}
+
+    model = make_video_arch(Odd, branches=True)(foreign_cfg("Odd"))
+    said = f"map '{name}' of the backbone has {count} samples for 3 images.* cannot be known$"
+    with pytest.raises(TypeError, match=said):
+        model([sample()])
+
+
+def training_batch() -> list[dict]:
+    """Return two samples whose images and truths differ."""
+    batch = []
+    for t, box in ((1, [3.0, 4.0, 20.0, 20.0]), (3, [40.0, 25.0, 60.0, 45.0])):
+        truth = Instances(SIZE, gt_boxes=Boxes(torch.tensor([box])))
+        truth.gt_classes = torch.tensor([t % CLASSES])
+        batch.append({**sample_of(textured_clip(4, SIZE), t, (-1, -2), False), "instances": truth})
+    return batch
+
+
+@pytest.mark.parametrize("backbone", BRANCHING)
+def test_each_map_of_an_image_meets_the_truth_of_that_image(backbone):
+    """The plain detector says what its losses are; with a closed gate they are the same."""
+    plain, video = subject(backbone).pair("MODEL.IFF.GATE", True)
+    for model in (plain.train(), video.train()):
+        model.head.scores.weight.data.mul_(100)  # so that images differ in their scores
+    first, second = training_batch()
+    with EventStorage(0):
+        expected, got = (model([first, second]) for model in (plain, video))
+        first["instances"], second["instances"] = second["instances"], first["instances"]
+        exchanged = plain([first, second])
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-6)
+    assert abs(exchanged["loss_score"] - expected["loss_score"]) > 1e-4
+
+
+def test_branches_are_aggregated_each_by_itself():
+    """Each branch gives what a detector with that branch alone gives."""
+    _, video = subject("AlwaysBranchingBackbone").pair()
+    whole = video.backbone.forward
+
+    def only(branch):
+        return lambda x: {n: m.unflatten(0, (3, -1))[branch] for n, m in whole(x).items()}
+
+    clip = textured_clip(4, SIZE)
+    seen = []
+    for forward in (whole, only(0), only(1), only(2)):
+        video.reset()
+        video.backbone.forward = forward
+        with torch.no_grad():
+            for t in range(4):
+                video([sample_of(clip, t, (-1, 1), True)])
+        seen.append([f.levels["m8"].feature for f in video.temporal.last])
+    together, *alone = seen
+    assert len(together) == 3
+    for a, (b,) in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("training", [True, False])
