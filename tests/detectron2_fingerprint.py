@@ -44,9 +44,9 @@ def code_of(value: Any) -> str | None:
         value = value.__func__
     if isinstance(value, property):
         value = value.fget
-    code = getattr(value, "__code__", None)
-    if not inspect.isfunction(value) or code is None:
+    if not inspect.isfunction(value):
         return None
+    code = value.__code__
     digest = hashlib.sha256(code.co_code + repr(code.co_names).encode()).hexdigest()
     return f"{value.__module__}.{value.__qualname__}:{code.co_firstlineno}:{digest}"
 

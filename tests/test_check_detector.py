@@ -56,5 +56,5 @@ def test_detectron2s_own_hold_in_all(detector, capsys) -> None:
     if ZOO[detector].partition(" ")[0].endswith(".py"):
         pytest.importorskip("detectron2.modeling.backbone.vit", reason="Detectron2 0.6 has none")
     lacking = main(shlex.split(ZOO[detector]))
-    assert lacking == 0, capsys.readouterr().out
-    assert capsys.readouterr().out.count("yes") == 7
+    said = capsys.readouterr().out
+    assert (lacking, said.count("yes")) == (0, 7), said

@@ -53,14 +53,15 @@ def find_config(name: str) -> Path:
                     return candidate
     if path.is_dir():
         raise FileNotFoundError(f"the config {name} is a folder; name a file in it")
+    kind = ".py" if path.suffix == ".py" else ".yaml"
     known = [
         found.relative_to(folder).as_posix()
         for folder in folders
-        for found in folder.rglob("*.yaml")
-        if not found.name.startswith("Base")
+        for found in folder.rglob(f"*{kind}")
+        if not found.name.startswith(("Base", "_"))
     ]
-    bare = [found.removesuffix(".yaml") for found in known]
-    hint = did_you_mean(name, known if name.endswith(".yaml") else bare)
+    bare = [found.removesuffix(kind) for found in known]
+    hint = did_you_mean(name, known if path.suffix == kind else bare)
     raise FileNotFoundError(
         f"the config {name} does not exist, neither as a file nor as a config of this package or "
         f"of Detectron2's model zoo{hint}"

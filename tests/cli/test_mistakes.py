@@ -34,6 +34,10 @@ MISTAKES = [
         "predict --input clip --config-file COCO-Detection/faster_rcnn_R50_FPN_3x.yaml",
         "did you mean COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml?",
     ),
+    (
+        "predict --input clip --config-file COCO-Detection/fcos_R_50_FPN_1.py",
+        "did you mean COCO-Detection/fcos_R_50_FPN_1x.py?",
+    ),
     ("predict --input clip --config-file clip", "config clip is a folder"),
     ("predict --input clip --config-file broken.yaml", "broken.yaml is no YAML", "in line"),
     ("predict --input clip --config-file text.yaml", "text.yaml holds no keys"),
