@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -82,14 +84,24 @@ def launch_training(
         check_output_folder(cfg.OUTPUT_DIR, args)
         with owned_folder(cfg.OUTPUT_DIR):
             pass
-    run_distributed(
-        function,
-        arguments,
-        processes=args.num_gpus,
-        machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        address=args.dist_url,
-    )
+    try:
+        run_distributed(
+            function,
+            arguments,
+            processes=args.num_gpus,
+            machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            address=args.dist_url,
+        )
+    except FileNotFoundError as error:
+        # Of Detectron2's own datasets, whose readers say no more than the name.
+        root = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
+        if error.filename is None or not Path(error.filename).is_relative_to(root):
+            raise
+        raise FileNotFoundError(
+            f"{error.filename} does not exist; set DETECTRON2_DATASETS to the folder that holds "
+            "the datasets, or name one that you registered (docs/datasets.md)"
+        ) from error
 
 
 def launch_from_command_line(

@@ -160,3 +160,11 @@ def test_training_takes_detectron2_s_own_config(tmp_path, monkeypatch, fresh_bui
     assert "holds the checkpoints of a training" in capsys.readouterr().err
     assert main([*train, "--resume", "train.amp.enabled=True"]) == 2
     assert "train.amp.enabled needs a GPU" in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_not_here_is_told_with_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = "COCO-Detection/fcos_R_50_FPN_1x.py"
+    assert main(["train", "--config-file", config, f"train.output_dir={tmp_path}/out"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "instances_train2017.json does not exist; set DETECTRON2_DATASETS" in said
