@@ -21,7 +21,6 @@ ZOO = {
     "Faster R-CNN, C4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml --tiny",
     "Faster R-CNN, DC5": "COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml --tiny",
     "Faster R-CNN, FPN": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml --tiny",
-    "Fast R-CNN, FPN": f"COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml --tiny {FPN_WITHOUT_P6}",
     "RPN alone": "COCO-Detection/rpn_R_50_FPN_1x.yaml --tiny",
     "RetinaNet": "COCO-Detection/retinanet_R_50_FPN_1x.yaml --tiny",
     "FCOS, LazyConfig": f"COCO-Detection/fcos_R_50_FPN_1x.py --tiny {LAZY_FCOS}",

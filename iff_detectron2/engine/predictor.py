@@ -91,9 +91,15 @@ class VideoPredictor:
                 fast (`engine.acceleration.prepare_for_inference`).
 
         Raises:
-            ValueError: for a choice under TEST.VIDEO that does not exist.
+            ValueError: for a choice under TEST.VIDEO that does not exist, and for a detector that
+                is given proposals with its images.
         """
         cfg = yacs_of(cfg)
+        if cfg.MODEL.LOAD_PROPOSALS:
+            raise ValueError(
+                "MODEL.LOAD_PROPOSALS is True, but a video brings no proposals: use a detector "
+                "that makes its own, as Faster R-CNN instead of Fast R-CNN"
+            )
         video = cfg.TEST.VIDEO
         for key, value, known in (
             ("ON_SIZE_CHANGE", video.ON_SIZE_CHANGE, ON_SIZE_CHANGE),

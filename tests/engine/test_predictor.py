@@ -234,6 +234,11 @@ def test_plain_detectors_see_each_frame_alone():
     assert predictor.flush() == []
 
 
+def test_a_detector_that_is_given_proposals_is_refused(model):
+    with pytest.raises(ValueError, match=r"LOAD_PROPOSALS is True, but a video brings no"):
+        predictor_of(model, "MODEL.LOAD_PROPOSALS", True)
+
+
 def test_rgb_networks_get_rgb():
     cfg = tiny_cfg(*SIZES, "INPUT.FORMAT", "RGB", config="MovingShapes/rfcn.yaml")
     frame = make_frames(1)[0]
