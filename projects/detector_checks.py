@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,15 @@ class Subject:
     build_video: Callable[[CfgNode], nn.Module]
     size: tuple[int, int] = (96, 128)
     num_classes: int = 2
+    _built: dict[tuple, tuple[nn.Module, Any]] = field(default_factory=dict, repr=False)
 
     def pair(self, *opts: Any) -> tuple[nn.Module, Any]:
         """Return the plain detector and the video one on its weights, with flow that moves."""
+        if opts not in self._built:
+            self._built[opts] = self._build(*opts)
+        return copy.deepcopy(self._built[opts])
+
+    def _build(self, *opts: Any) -> tuple[nn.Module, Any]:
         torch.manual_seed(0)
         plain = self.build_plain()
         for module in plain.modules():

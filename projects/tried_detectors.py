@@ -8,7 +8,7 @@ POINT_REND = (
     "PointRendMaskHead MODEL.ROI_MASK_HEAD.POOLER_TYPE '' MODEL.ROI_MASK_HEAD.POINT_HEAD_ON True "
     "MODEL.POINT_HEAD.NUM_CLASSES 5 MODEL.POINT_HEAD.FC_DIM 32"
 )
-LAZY_FCOS = "model.test_score_thresh=0.0 model.test_topk_candidates=50"
+LAZY_FCOS = "model.head.conv_dims=[256] model.test_score_thresh=0.0 model.test_topk_candidates=50"
 LAZY_VITDET = (
     "model.backbone.net.img_size=96 model.backbone.square_pad=96 model.backbone.net.embed_dim=16 "
     "model.backbone.net.depth=2 model.backbone.net.num_heads=2 model.backbone.net.window_size=3 "
