@@ -124,10 +124,9 @@ def check_training(subject: Subject) -> str:
     """Take a training step with finite losses, loss_trl among them."""
     plain, video = (model.train() for model in subject.pair())
     clip = subject.clip()
-    batch = [
-        with_truth(with_proposals(window_sample(clip, t, offsets, False)), subject.num_classes)
-        for t, offsets in ((1, (-1, 2)), (3, (-1, -2)))
-    ]
+    samples = [window_sample(clip, t, o, False) for t, o in ((1, (-1, 2)), (3, (-1, -2)))]
+    masks = subject.cfg.INPUT.MASK_FORMAT
+    batch = [with_truth(with_proposals(x), subject.num_classes, masks) for x in samples]
     with EventStorage(0):
         expected = plain(batch)
         losses = video(batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 from torch import Tensor
 
 
@@ -40,8 +40,14 @@ def window_sample(clip: list[Tensor], t: int, offsets: tuple[int, ...], new_only
     }
 
 
-def with_truth(sample: dict, num_classes: int) -> dict:
-    """Add ground truth of every kind that Detectron2's detectors learn from."""
+def with_truth(sample: dict, num_classes: int, mask_format: str = "polygon") -> dict:
+    """Add ground truth of every kind that Detectron2's detectors learn from.
+
+    Args:
+        sample: as `window_sample` makes it.
+        num_classes: classes that there are.
+        mask_format: of its masks, as INPUT.MASK_FORMAT.
+    """
     height, width = sample["image"].shape[-2:]
     share = torch.tensor([[0.05, 0.1, 0.45, 0.8], [0.4, 0.25, 0.95, 0.9]])
     boxes = share * torch.tensor([width, height, width, height])
@@ -49,6 +55,8 @@ def with_truth(sample: dict, num_classes: int) -> dict:
     truth.gt_classes = torch.tensor([0, num_classes - 1])
     outlines = [[[x1, y1, x2, y1, x2, y2, x1, y2]] for x1, y1, x2, y2 in boxes.tolist()]
     truth.gt_masks = PolygonMasks(outlines)
+    if mask_format == "bitmask":
+        truth.gt_masks = BitMasks.from_polygon_masks(truth.gt_masks, height, width)
     along = torch.linspace(0.1, 0.9, 17)[None, :, None]
     points = boxes[:, None, :2] + along * (boxes[:, None, 2:] - boxes[:, None, :2])
     truth.gt_keypoints = Keypoints(torch.cat((points, torch.full((2, 17, 1), 2.0)), dim=2))

@@ -6,7 +6,7 @@ FPN_WITHOUT_P6 = "MODEL.IFF.IN_FEATURES \"['p2','p3','p4','p5']\""
 POINT_REND = (
     "--import detectron2.projects.point_rend:add_pointrend_config MODEL.ROI_MASK_HEAD.NAME "
     "PointRendMaskHead MODEL.ROI_MASK_HEAD.POOLER_TYPE '' MODEL.ROI_MASK_HEAD.POINT_HEAD_ON True "
-    "MODEL.POINT_HEAD.NUM_CLASSES 5 MODEL.POINT_HEAD.FC_DIM 32"
+    "INPUT.MASK_FORMAT bitmask MODEL.POINT_HEAD.NUM_CLASSES 5 MODEL.POINT_HEAD.FC_DIM 32"
 )
 LAZY_FCOS = "model.head.conv_dims=[256] model.test_score_thresh=0.0 model.test_topk_candidates=50"
 LAZY_VITDET = (
@@ -34,17 +34,18 @@ ZOO = {
     "ViTDet, LazyConfig": f"common/models/mask_rcnn_vitdet.py --tiny {LAZY_VITDET}",
 }
 # Of tests/foreign_detectors.py: PYTHONPATH=tests.
-FOREIGN = "--import foreign_detectors MODEL.BACKBONE.NAME TinyBackbone --tiny"
-BRANCHING = "--branches --import foreign_detectors --tiny MODEL.BACKBONE.NAME"
+FOREIGN = "--import foreign_detectors --tiny MODEL.ROI_HEADS.NUM_CLASSES 3 MODEL.BACKBONE.NAME"
+PLAIN = f"{FOREIGN} TinyBackbone"
+BRANCHING = f"Branching --branches {FOREIGN}"
 STYLES = {
-    "constructor that takes a config alone": f"ConfigAlone {FOREIGN}",
-    "`preprocess_image` that returns a tuple": f"TuplePreprocess {FOREIGN}",
-    "masks from the batch size, nested backbone": f"MaskedTransformer {FOREIGN}",
-    "square padding of its own, normalising inside `forward`": f"OwnPadding {FOREIGN}",
-    "no attribute `backbone`, statistics of the batch in the head": f"HiddenBackbone {FOREIGN}",
-    "`sem_seg` alone": f"Segmenter {FOREIGN}",
-    "panoptic, semantic, proposals, `instances` on every second frame": f"Panoptic {FOREIGN}",
-    "several maps per image in training": f"Branching {BRANCHING} BranchingBackbone",
-    "several maps per image always": f"Branching {BRANCHING} AlwaysBranchingBackbone",
+    "constructor that takes a config alone": f"ConfigAlone {PLAIN}",
+    "`preprocess_image` that returns a tuple": f"TuplePreprocess {PLAIN}",
+    "masks from the batch size, nested backbone": f"MaskedTransformer {PLAIN}",
+    "square padding of its own, normalising inside `forward`": f"OwnPadding {PLAIN}",
+    "no attribute `backbone`, statistics of the batch in the head": f"HiddenBackbone {PLAIN}",
+    "`sem_seg` alone": f"Segmenter {PLAIN}",
+    "panoptic, semantic, proposals, `instances` on every second frame": f"Panoptic {PLAIN}",
+    "several maps per image in training": f"{BRANCHING} BranchingBackbone",
+    "several maps per image always": f"{BRANCHING} AlwaysBranchingBackbone",
 }
 TRIED = {**ZOO, **STYLES}
