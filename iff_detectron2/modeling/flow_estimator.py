@@ -74,10 +74,14 @@ class FlowEstimator(nn.Module, ABC):
             return [join_samples(refs)]
         # What lies together is cut into views; single frames are copied into their group alone.
         one = isinstance(refs, Tensor)
-        frames = refs if one else [frame for part in refs for frame in part.split(1)]
+        frames = refs if one else [frame for part in refs for frame in _single(part)]
         count = max(len(frames), 1)
         size = self.cpu_batch if device.type == "cpu" else count
         return [join_samples(frames[start : start + size]) for start in range(0, count, size)]
+
+
+def _single(part: Tensor) -> Sequence[Tensor]:
+    return (part,) if part.shape[0] == 1 else part.split(1)
 
 
 def build_flow_estimator(cfg, input_shape: ShapeSpec) -> FlowEstimator:

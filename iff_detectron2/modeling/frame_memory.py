@@ -199,7 +199,11 @@ class FrameMemory:
         parts = {}
         for name in frames[0]:
             dtype, device = self._origin[level, name]
-            parts[name] = [frame[name].to(device, dtype) for frame in frames]
+            # Moved where that is needed alone: asked of 20 frames for each code, it takes its time.
+            parts[name] = [
+                x if (x.dtype, x.device) == (dtype, device) else x.to(device, dtype)
+                for x in (frame[name] for frame in frames)
+            ]
         return StackedCodes(parts)
 
     def branch(self, branch: int) -> CodesOfFrames:
