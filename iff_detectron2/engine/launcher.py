@@ -13,6 +13,12 @@ from detectron2.engine import DEFAULT_TIMEOUT, launch
 from detectron2.engine.launch import _distributed_worker
 from torch.multiprocessing import ProcessExitedException
 
+# What gloo, NCCL and the store of torch say where the other end is gone.
+_LOST = re.compile(
+    r"connection (was )?(closed|reset|refused)|broken pipe|timed out waiting|remote process",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -102,7 +108,7 @@ def run_distributed(
 
     Raises:
         ValueError: the processes are there, and yet others are asked for.
-        ChildProcessError: a process died.
+        ChildProcessError: a process died, here or elsewhere.
     """
     place = find_place()
     if place is not None:
@@ -114,16 +120,25 @@ def run_distributed(
         if place.world_size == 1:
             return function(*args)
         machine = place.rank // place.local_size
-        return _distributed_worker(
-            place.local_rank,
-            function,
-            place.world_size,
-            place.local_size,
-            machine,
-            place.address,
-            args,
-            DEFAULT_TIMEOUT,
-        )
+        try:
+            return _distributed_worker(
+                place.local_rank,
+                function,
+                place.world_size,
+                place.local_size,
+                machine,
+                place.address,
+                args,
+                DEFAULT_TIMEOUT,
+            )
+        except (RuntimeError, ConnectionError) as error:  # torch's errors of connections are both
+            if not _LOST.search(str(error)):
+                raise
+            raise ChildProcessError(
+                f"process {place.rank} of {place.world_size} lost another one, which ended before "
+                f"its time ({' '.join(str(error).split())[-200:]}); --resume goes on from the last "
+                "checkpoint"
+            ) from error
     try:
         launch(function, processes, machines, machine_rank, address, args)
     except ProcessExitedException as error:

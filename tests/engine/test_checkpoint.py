@@ -101,3 +101,18 @@ def test_what_is_refused_is_named_without_advice_to_trust_it(tmp_path, content):
     assert "safe_globals" not in said
     assert "\n" not in said
     assert "torch.save({'model': weights}, FILE)" in said or "no number" in said
+
+
+@pytest.mark.parametrize("pointer", ["", "\0\0\0\0", "model_0000009.pth", "\ufffd"])
+def test_a_pointer_to_nothing_means_the_newest_checkpoint(tmp_path, pointer):
+    """R6: a full disk leaves it empty, a sudden end of the system full of zeros."""
+    checkpointer = VideoCheckpointer(nn.Linear(2, 2), str(tmp_path))
+    checkpointer.save("model_0000001")
+    checkpointer.save("model_0000002")
+    os.utime(tmp_path / "model_0000001.pth", (1, 1))
+    (tmp_path / "last_checkpoint").write_text(pointer)
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000002.pth")
+    for path in tmp_path.glob("*.pth"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"last_checkpoint names .* which is not there"):
+        checkpointer.resume_or_load("", resume=True)

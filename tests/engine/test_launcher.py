@@ -161,6 +161,14 @@ def train_net(output: Path, datasets: Path, command: list[str], *args: str, **en
     )
 
 
+def wait_for_training(log: Path) -> None:
+    for _ in range(3000):
+        if log.is_file() and "Starting training" in log.read_text():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"{log} does not say that the training began")
+
+
 def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -186,19 +194,35 @@ def test_started_by_torchrun(datasets, tmp_path):
     assert_one_run_of_two(tmp_path, [run])
 
 
-@pytest.mark.slow
-def test_started_by_srun(datasets, tmp_path):
+def two_by_srun(output: Path, datasets: Path, *args: str) -> list[subprocess.Popen]:
     port = free_port()
-    runs = [
+    return [
         train_net(
-            *(tmp_path, datasets(2), [sys.executable]),
+            *(output, datasets, [sys.executable], *args),
             **{"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_JOB_ID": "1"},
             **{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
             **{"SLURM_STEP_NODELIST": "localhost", "MASTER_PORT": port},
         )
         for rank in range(2)
     ]
-    assert_one_run_of_two(tmp_path, runs)
+
+
+@pytest.mark.slow
+def test_started_by_srun(datasets, tmp_path):
+    assert_one_run_of_two(tmp_path, two_by_srun(tmp_path, datasets(2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dead", [0, 1])
+def test_processes_that_nobody_watches_notice_a_dead_one(datasets, tmp_path, dead):
+    args = ("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "100000")
+    runs = two_by_srun(tmp_path, datasets(2), *args)
+    wait_for_training(tmp_path / "log.txt.rank1")
+    runs[dead].kill()
+    text, _ = runs[1 - dead].communicate(timeout=120)
+    runs[dead].communicate()
+    assert runs[1 - dead].returncode == 2, text[-3000:]
+    assert f"process {1 - dead} of 2 lost another one" in text.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -220,11 +244,7 @@ def test_a_dead_process_ends_the_run_with_a_sentence(datasets, tmp_path):
         *(tmp_path, datasets(2), [sys.executable], "--num-gpus", "2", "--dist-url", "auto"),
         *("MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "100000"),
     )
-    log = tmp_path / "log.txt.rank1"
-    for _ in range(1200):
-        if log.is_file() and "Starting training" in log.read_text():
-            break
-        time.sleep(0.1)
+    wait_for_training(tmp_path / "log.txt.rank1")
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     trainers = [c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
     os.kill(int(trainers[1]), signal.SIGKILL)
