@@ -1,5 +1,6 @@
 # make demo    a small IFF-Net from nothing: data, training, evaluation, pictures
 # make test    lint and the whole test suite
+# make docs    the site, in docs/_build/html
 # Each makes its environment in .venv first. PYTHON=python3.12 chooses the interpreter,
 # DETECTRON2=<pip requirement or path> a Detectron2 of your own.
 
@@ -9,7 +10,7 @@ DETECTRON2 ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-slow test-fast lint format clean FORCE
+.PHONY: setup demo test test-slow test-fast lint format docs docs-links clean FORCE
 
 setup: $(READY)
 
@@ -41,5 +42,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A page, a link between pages or a docstring that is wrong ends it.
+docs: $(READY)
+	$(BIN)/python -c "import furo, myst_parser, sphinx_copybutton" 2>/dev/null || $(BIN)/python -m pip install -q -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# Asks for the addresses of other sites, too.
+docs-links: docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b linkcheck docs docs/_build/links
+
 clean:
-	rm -rf output .pytest_cache .ruff_cache .mypy_cache
+	rm -rf output docs/_build docs/reference .pytest_cache .ruff_cache .mypy_cache

@@ -223,7 +223,17 @@ def write_alignment_panel(
     path: Path,
     threshold: float,
 ) -> None:
-    """Draw the alignment of some neighbours with a frame in which much moves (cf. Fig. 6)."""
+    """Draw the alignment of some neighbours with a frame in which much moves (cf. Fig. 6).
+
+    Args:
+        cfg: config of the model.
+        model: video detector in evaluation mode.
+        dataset: test set.
+        dicts: its dataset dicts.
+        names: class names.
+        path: picture to write.
+        threshold: detections with a lower score are not drawn.
+    """
     import cv2
 
     from iff_detectron2.data import VIDDatasetMapper

@@ -194,7 +194,17 @@ def aggregate(
     out: Tensor,
     eps: float,
 ) -> None:
-    """Fill `out` [1, C, H, W] with the neighbours fused into the key frame."""
+    """Fill `out` [1, C, H, W] with the neighbours fused into the key frame.
+
+    Args:
+        features: [T, C, H, W] of the reference frames.
+        embeddings: [T, E, H, W] of the reference frames.
+        flow: [T, 2, H, W] in cells.
+        key_embedding: [1, E, H, W].
+        key_features: [1, C, H, W]; None to leave the key frame out.
+        out: [1, C, H, W], filled in place.
+        eps: least length of an embedding in the cosine.
+    """
     count, channels, height, width = features.shape
     if out.numel() == 0:
         return

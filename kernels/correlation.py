@@ -305,7 +305,15 @@ def _batch_stride(x: Tensor) -> int:
 
 
 def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fill `out` [N, (2R+1)**2, H, W] with the correlation of x1 [1 or N, C, H, W] and x2."""
+    """Fill `out` [N, (2R+1)**2, H, W] with the correlation of x1 [1 or N, C, H, W] and x2.
+
+    Args:
+        x1: [1 or N, C, H, W], the key frame's.
+        x2: [N, C, H, W], the reference frames'.
+        out: result, filled in place.
+        radius: R, displacements to each side.
+        stride: of the displacements, in cells.
+    """
     batch, channels, height, width = x2.shape
     if out.numel() == 0:
         return
@@ -331,12 +339,28 @@ def correlate(x1: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> 
 
 
 def correlate_grad1(grad: Tensor, x2: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fill `out` with the gradient to x1: [N, C, H, W], or its sum over N as [1, C, H, W]."""
+    """Fill `out` with the gradient to x1: [N, C, H, W], or its sum over N as [1, C, H, W].
+
+    Args:
+        grad: of the result, [N, (2R+1)**2, H, W].
+        x2: [N, C, H, W].
+        out: gradient, filled in place.
+        radius: R, displacements to each side.
+        stride: of the displacements, in cells.
+    """
     _gather(grad, x2, out, radius, stride, mirrored=False)
 
 
 def correlate_grad2(grad: Tensor, x1: Tensor, out: Tensor, radius: int, stride: int) -> None:
-    """Fill `out` [N, C, H, W] with the gradient to x2, for x1 [1 or N, C, H, W]."""
+    """Fill `out` [N, C, H, W] with the gradient to x2, for x1 [1 or N, C, H, W].
+
+    Args:
+        grad: of the result, [N, (2R+1)**2, H, W].
+        x1: [1 or N, C, H, W].
+        out: gradient, filled in place.
+        radius: R, displacements to each side.
+        stride: of the displacements, in cells.
+    """
     _gather(grad, x1, out, radius, stride, mirrored=True)
 
 

@@ -1,6 +1,7 @@
 """The rules of the house that a machine can hold: who imports whom, and what importing does."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,3 +199,40 @@ def test_configs_say_what_they_are(config):
     assert head.startswith("# ")
     if not config.name.startswith("Base"):
         assert f"--config-file {config.relative_to(ROOT)}" in head
+
+
+def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Names of the parameters, without that of the object or class itself."""
+    given = function.args
+    listed = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    return [a.arg for a in listed if a is not None and a.arg not in ("self", "cls")]
+
+
+def public_functions(body: list[ast.stmt], prefix: str = ""):
+    """Yield names and definitions of public functions and methods, not of nested ones."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name[0] != "_":
+            yield prefix + node.name, node
+
+
+def test_functions_of_three_parameters_say_what_these_are():
+    """By a section Args, or by the name of a function that has it.
+
+    Methods without a docstring have that of the method which they override; `from_config` is
+    Detectron2's, and a kernel of Triton is not called by people.
+    """
+    asked, wrong = 0, []
+    for path, _ in files():
+        for name, node in public_functions(ast.parse(path.read_text(encoding="utf-8")).body):
+            doc = ast.get_docstring(node)
+            if doc is None or len(parameters_of(node)) < 3 or name.endswith("from_config"):
+                continue
+            if any("triton" in ast.unparse(decorator) for decorator in node.decorator_list):
+                continue
+            asked += 1
+            if not re.search(r"^Args:$|\b(?:[Aa]rguments|[Ss]ee)\b[^.;]*[`:]", doc, re.M):
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert asked > 150
+    assert not wrong

@@ -1,4 +1,4 @@
-"""What the README promises exists, and its blocks run as they are written."""
+"""What the README promises exists; its blocks and the tutorial of video run as written."""
 
 import json
 import os
@@ -31,7 +31,9 @@ def test_links_and_pictures_exist():
 
 
 def test_named_files_and_folders_exist():
-    files = re.findall(r"(?:configs|tests|benchmarks|dev)/[\w./*-]+\w\.(?:yaml|py)", README)
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    name = r"(?:configs|tests|benchmarks|dev)/[\w./*-]+\w\.(?:yaml|py)"
+    files = re.findall(name, "\n".join(pages))
     assert files
     assert not [name for name in files if not list(ROOT.glob(name))]
 
@@ -48,7 +50,7 @@ def test_the_table_names_every_verb():
 
 def test_the_map_names_every_package():
     packages = {path.parent.name for path in (ROOT / "iff_detectron2").glob("*/__init__.py")}
-    tree = README.partition("## Map of the repository")[2]
+    tree = (ROOT / "docs/house.md").read_text(encoding="utf-8")
     assert not [name for name in packages if f"{name}/" not in tree]
 
 
@@ -118,20 +120,39 @@ def clone(tmp_path: Path, monkeypatch, fresh_builtins, mot_sequence) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
-def test_the_blocks_run_as_they_are_written(clone: Path, zoo_server) -> None:
-    reader = Reader()
-    for language, text in code_blocks(ROOT / "README.md"):
-        os.chdir(clone)  # a new block begins in a new terminal
+def run_blocks(page: Path, clone: Path, zoo_server, reader: Reader) -> None:
+    """Run all blocks of a page, each in a new terminal."""
+    for language, text in code_blocks(page):
+        os.chdir(clone)
         if language == "python":
             # No override makes these small.
             zoo_server.opts = []
             zoo_server.forget()
-            exec(compile(text, "a block of README.md", "exec"), {})
+            exec(compile(text, f"a block of {page.name}", "exec"), {})
         else:
             assert language == "bash"
             for line in text.replace("\\\n", " ").splitlines():
                 reader.type(line)
+
+
+@pytest.mark.slow
+def test_the_tutorial_of_video_runs_as_it_is_written(clone: Path, zoo_server, capsys) -> None:
+    reader = Reader()
+    reader.active = True
+    run_blocks(ROOT / "docs/tutorial_video.md", clone, zoo_server, reader)
+    assert reader.verbs == ["predict", "predict"]
+    assert (clone / "output/zoo/annotated.webm").is_file()
+    said = capsys.readouterr().out
+    assert "per second: " in said
+    assert "5 frames are done already" in said
+    assert re.search(r"\d+ boxes; the first: \[", said)
+    assert re.search(r"\d+ tracks; the longest: \[", said)
+
+
+@pytest.mark.slow
+def test_the_blocks_run_as_they_are_written(clone: Path, zoo_server) -> None:
+    reader = Reader()
+    run_blocks(ROOT / "README.md", clone, zoo_server, reader)
     assert {"predict", "train_net.py", "evaluate", "postprocess"} <= set(reader.verbs)
     assert len(set(zoo_server.asked)) == 1
     for folder in ("zoo", "my_video"):

@@ -31,6 +31,12 @@ def draw_refs(frame_index: int, video_length: int, num_refs: int, max_offset: in
     frame that has no other frame near it is its own neighbour. Draws from numpy's global
     generator, which Detectron2 seeds in every loader worker.
 
+    Args:
+        frame_index: the key frame t, from 0.
+        video_length: frames of the video.
+        num_refs: reference frames to draw.
+        max_offset: how far from t they may lie, in frames.
+
     Returns:
         `num_refs` frame indices in the order drawn.
     """

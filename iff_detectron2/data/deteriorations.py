@@ -35,7 +35,14 @@ def defocus(image: np.ndarray, sigma: float) -> np.ndarray:
 def add_noise(
     rng: np.random.Generator, image: np.ndarray, *, sigma: float, grain: float
 ) -> np.ndarray:
-    """Add fine noise, and coarse noise of `grain` pixels, each of deviation `sigma` (0-255)."""
+    """Add fine noise, and coarse noise of `grain` pixels, each of deviation `sigma` (0-255).
+
+    Args:
+        rng: source of chance.
+        image: [H, W, 3], grey levels from 0 to 255.
+        sigma: standard deviation of each noise in grey levels.
+        grain: size of the coarse noise in pixels.
+    """
     height, width = image.shape[:2]
     fine = rng.standard_normal((height, width, 3), dtype=np.float32)
     nodes = (int(height / grain) + 1, int(width / grain) + 1, 3)
@@ -48,7 +55,13 @@ def add_noise(
 
 
 def compress(image: np.ndarray, *, shrink: float, strength: float) -> np.ndarray:
-    """Send a float32 image through a small, low-quality JPEG, as a starved video stream would."""
+    """Send a float32 image through a small, low-quality JPEG, as a starved video stream would.
+
+    Args:
+        image: float32 [H, W, 3], grey levels from 0 to 255.
+        shrink: how many times smaller the sent picture is; at least 1.
+        strength: 0 for good quality, 1 for poor.
+    """
     height, width = image.shape[:2]
     shrink = max(shrink, 1.0)
     small_size = (max(int(width / shrink), 2), max(int(height / shrink), 2))
@@ -73,7 +86,13 @@ def darken(image: np.ndarray, *, gain: float) -> np.ndarray:
 def occlude(
     rng: np.random.Generator, image: np.ndarray, box: tuple[int, int, int, int]
 ) -> np.ndarray:
-    """Lay a patch of one colour and coarse grain over a box (x1, y1, x2, y2) of a float32 image."""
+    """Lay a patch of one colour and coarse grain over a box (x1, y1, x2, y2) of a float32 image.
+
+    Args:
+        rng: source of chance.
+        image: float32 [H, W, 3], grey levels from 0 to 255.
+        box: corners in whole pixels.
+    """
     x1, y1, x2, y2 = box
     color = rng.uniform(0, 255, 3).astype(np.float32)
     patch = np.broadcast_to(color, (y2 - y1, x2 - x1, 3))

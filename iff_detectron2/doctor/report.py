@@ -32,7 +32,14 @@ class Finding:
 
 
 def finding(level: Level, check: str, text: str, places: Sequence[object]) -> list[Finding]:
-    """Return a list with one finding, or none if there is no place."""
+    """Return a list with one finding, or none if there is no place.
+
+    Args:
+        level: how bad it is.
+        check: name of the check.
+        text: what was found, for people.
+        places: where; the first few are shown.
+    """
     if not places:
         return []
     examples = tuple(str(place) for place in places[:_EXAMPLES])

@@ -223,7 +223,13 @@ class AdaptationTrainer(VideoTrainer):
 
     @classmethod
     def test(cls, cfg, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
-        """Judge the held-out clips and, where there are labelled test sets, these too."""
+        """Judge the held-out clips and, where there are labelled test sets, these too.
+
+        Args:
+            cfg: config of the training.
+            model: the detector, or the `Adaptation` around it.
+            evaluators: of the labelled test sets; built from the config if left out.
+        """
         model = getattr(model, "module", model)
         results: dict[str, Any] = {}
         if isinstance(model, Adaptation):

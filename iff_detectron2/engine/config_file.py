@@ -193,6 +193,11 @@ def merge_overrides(cfg: CfgNode, opts: Sequence[Any]) -> None:
 def settle_device(name: str, asked: bool, key: str = "MODEL.DEVICE") -> str:
     """Return the device to use: the CPU in place of a GPU that is not there, unless asked for.
 
+    Args:
+        name: as MODEL.DEVICE has it.
+        asked: whether the user named it.
+        key: the key that named it, for errors.
+
     Raises:
         ValueError: if there is no such device.
     """

@@ -36,7 +36,13 @@ def train_or_test(
     trainer_class: type[VideoTrainer] = VideoTrainer,
     add_config: AddConfig | None = None,
 ) -> Any:
-    """Trains, or with `--eval-only` tests, in one process of maybe several."""
+    """Trains, or with `--eval-only` tests, in one process of maybe several.
+
+    Args:
+        args: of the command line.
+        trainer_class: what trains.
+        add_config: adds keys of a project to the config.
+    """
     cfg = setup(args, add_config)
     if cfg.MODEL.IFF.ADAPT.ENABLED and trainer_class is VideoTrainer and not args.eval_only:
         trainer_class = AdaptationTrainer
@@ -64,6 +70,11 @@ def launch_training(
     """Start the processes that a training script's arguments ask for, unless torchrun or srun did.
 
     A LazyConfig, whose name ends in `.py`, is trained by what it names itself, without the trainer.
+
+    Args:
+        args: of the command line.
+        trainer_class: what trains.
+        add_config: adds keys of a project to the config.
 
     Raises:
         FileNotFoundError, ValueError, ImportError, OSError: as `setup`.

@@ -63,7 +63,16 @@ class Mismatch:
         unexpected: Collection[str],
         misfits: Mapping[str, tuple[Shape, Shape]],
     ) -> Mismatch:
-        """Keep of what a checkpointer found what would change results."""
+        """Keep of what a checkpointer found what would change results.
+
+        Args:
+            model: that was loaded into.
+            source: name of the checkpoint.
+            given: names in the checkpoint.
+            missing: names that only the model has.
+            unexpected: names that only the checkpoint has.
+            misfits: names with both shapes, the checkpoint's first.
+        """
         parts = tuple(part for part in _PARTS if hasattr(model, part[:-1]))
         return cls(
             source,

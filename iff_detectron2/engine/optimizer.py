@@ -30,7 +30,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
 
 
 def clip_whole_gradient(optimizer: Optimizer, largest: float, norm_type: float = 2.0) -> None:
-    """Let an optimizer clip the norm of all gradients together before each step."""
+    """Let an optimizer clip the norm of all gradients together before each step.
+
+    Args:
+        optimizer: changed in place.
+        largest: norm above which gradients are scaled down.
+        norm_type: p of the norm.
+    """
 
     def clip(optimizer: Optimizer, *_: object) -> None:
         everything = [p for group in optimizer.param_groups for p in group["params"]]
@@ -50,6 +56,11 @@ def scale_flow_lr(optimizer: Optimizer, model: nn.Module, factor: float) -> None
     """Multiply the learning rate of the flow estimators (MODEL.IFF.FLOW.LR_FACTOR), in place.
 
     It works on whatever optimizer a project has built, and a second time does nothing.
+
+    Args:
+        optimizer: changed in place.
+        model: whose flow estimators are meant.
+        factor: over the rate that they have.
     """
     flow = flow_parameter_ids(model)
     if factor == 1.0 or not flow:

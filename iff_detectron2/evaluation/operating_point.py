@@ -116,7 +116,14 @@ def _best(
 def save_operating_points(
     points: OperatingPoints, folder: str | Path, dataset_name: str, class_names: Sequence[str]
 ) -> Path:
-    """Write `operating_point.json`: what `OperatingPoint` holds, overall and by class."""
+    """Write `operating_point.json`: what `OperatingPoint` holds, overall and by class.
+
+    Args:
+        points: to write.
+        folder: where to.
+        dataset_name: that they were found on.
+        class_names: names by class number.
+    """
     content: dict[str, Any] = {
         "dataset": dataset_name,
         "overall": _to_json(points.overall),

@@ -161,7 +161,15 @@ def rows_of(
     *,
     name: str = "",
 ) -> list[AlignmentRow]:
-    """Return the rows of `alignment_rows` from an alignment that was made already."""
+    """Return the rows of `alignment_rows` from an alignment that was made already.
+
+    Args:
+        alignment: what `align_window` returned for the sample.
+        model: as for `align_window`.
+        sample: as for `align_window`.
+        offsets: reference frames to show, in frames from the key frame.
+        name: written on the key frame.
+    """
     image_format = getattr(model, "input_format", None) or "BGR"
     flow = alignment.flow
     detections = Detections.from_instances([(0, alignment.instances)])

@@ -51,6 +51,11 @@ def frames_of_source(
     that the predictions can be evaluated on it as they are. Else the frame index is the image id,
     and the source's name the video id.
 
+    Args:
+        cfg: whose datasets are asked.
+        source: the video.
+        num_frames: how many frames of it.
+
     Returns:
         One dict per frame, and the name of the dataset, empty for none.
     """

@@ -26,6 +26,7 @@ from .frame_output import FrameOutput, Region
 from .journal import Journal
 from .known_data import frames_of_source, known_classes
 from .output import AnnotatedVideo, DrawingStyle, write_results
+from .stopwatch import Stopwatch
 
 JOURNAL = "journal.jsonl"
 
@@ -99,6 +100,7 @@ def _predict_video(
 ) -> bool:
     postprocess = build_postprocess(cfg)
     live = isinstance(source, CameraSource)
+    watch = Stopwatch()
     path = run.output / JOURNAL
     if run.restart:
         path.unlink(missing_ok=True)
@@ -112,8 +114,9 @@ def _predict_video(
     check_classes(predictor.model, (), (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1])
     classes = known_classes(cfg)
     with Journal(path, {"source": source.identity(), "config": fingerprint(cfg)}) as journal:
-        if journal.num_frames:
-            report(f"{journal.num_frames} frames are done already")
+        done_before = journal.num_frames
+        if done_before:
+            report(f"{done_before} frames are done already")
         # A camera shows each frame once.
         at_once = live or (postprocess is None and not journal.num_frames)
         drawing = None
@@ -124,9 +127,10 @@ def _predict_video(
             drawing.try_out()
         if not journal.complete:
             with drawing if at_once and drawing else nullcontext() as video:
-                for frame, found in _detect(predictor, source, journal, run, stop, report):
+                for frame, found in _detect(predictor, source, journal, run, stop, report, watch):
                     if video is not None:
-                        video.write(frame, found, str(journal.num_frames - 1))
+                        with watch.on("drawing"):
+                            video.write(frame, found, str(journal.num_frames - 1))
                     if not live and stop():
                         break
                 else:
@@ -134,7 +138,8 @@ def _predict_video(
         detections = journal.detections()
         frames, dataset = frames_of_source(cfg, source, journal.num_frames)
         if postprocess is not None:
-            detections = postprocess(detections, frames, run.progress)
+            with watch.on("linking"):
+                detections = postprocess(detections, frames, run.progress)
         summary = {
             "video": source.name,
             "frames": len(frames),
@@ -150,13 +155,16 @@ def _predict_video(
         if drawing is not None and len(frames):
             if not at_once:
                 by_frame = _by_frame(detections, journal.regions)
-                _draw_again(source, by_frame, drawing, run.progress)
+                with watch.on("drawing"):
+                    _draw_again(source, by_frame, drawing, run.progress)
             paths.append(drawing.path)
         for note in dict.fromkeys(source.notes):
             report(note)
         if journal.bridged:
             report(f"{len(journal.bridged)} frames could not be read; {paths[1]} lists them")
         report(f"{len(frames)} frames: " + ", ".join(str(path) for path in paths))
+        if journal.num_frames > done_before:
+            report(watch.summary(journal.num_frames - done_before))
         return journal.complete
 
 
@@ -202,6 +210,7 @@ def _detect(
     run: VideoRun,
     stop: Callable[[], bool],
     report: Callable[[str], None],
+    watch: Stopwatch,
 ) -> Iterator[tuple[np.ndarray, FrameOutput]]:
     """Note the frames that are not done yet in the journal; yield each with what was found."""
     start = journal.num_frames
@@ -234,7 +243,7 @@ def _detect(
             raw = stack.enter_context(closing(read_ahead(raw)))
         stack.enter_context(bar)
         frames: Iterator[tuple[np.ndarray, str | None]]
-        frames = islice(bridged(raw), first - begin, None)
+        frames = watch.waiting("waiting for frames", islice(bridged(raw), first - begin, None))
         if live:
             frames = takewhile(lambda _: not stop(), frames)
         head = list(islice(frames, 1))
@@ -246,8 +255,12 @@ def _detect(
                 waiting.append((frame, reason))
                 if reason is not None:
                     bar.write(f"frame {number}: {reason}; the last good frame stands in")
-            yield from results(predictor.push_outputs(frame))
-        yield from results(predictor.flush_outputs())
+            with watch.on("detecting"):
+                outputs = predictor.push_outputs(frame)
+            yield from results(outputs)
+        with watch.on("detecting"):
+            outputs = predictor.flush_outputs()
+        yield from results(outputs)
 
 
 def _memory_plan(predictor: VideoPredictor, frame: np.ndarray, name: str) -> str:

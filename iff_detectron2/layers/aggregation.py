@@ -69,7 +69,15 @@ def warp_and_aggregate_reference(
     key_embedding: Tensor,
     key_features: Tensor | None = None,
 ) -> Tensor:
-    """Compute `warp_and_aggregate` step by step; differentiable, memory grows with T."""
+    """Compute `warp_and_aggregate` step by step; differentiable, memory grows with T.
+
+    Args:
+        features: [T, C, H, W] of the reference frames.
+        embeddings: [T, E, H, W] of the reference frames.
+        flow: [T, 2, H, W] in cells.
+        key_embedding: [1, E, H, W].
+        key_features: [1, C, H, W], fused as well; None to leave the key frame out.
+    """
     dtype = accumulation_type(features.dtype, embeddings.dtype, flow.dtype)
     flow = flow.to(dtype)
     fused = flow_warp(features, flow).to(dtype)

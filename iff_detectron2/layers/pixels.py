@@ -41,7 +41,13 @@ def layout_of(x: Tensor) -> torch.memory_format:
 
 
 def empty_map(like: Tensor, batch: int, channels: int) -> Tensor:
-    """Allocates [batch, channels, H, W] in the type, device and memory format of `like`."""
+    """Allocates [batch, channels, H, W] in the type, device and memory format of `like`.
+
+    Args:
+        like: [., ., H, W].
+        batch: maps to allocate.
+        channels: of each.
+    """
     shape = (batch, channels, *like.shape[2:])
     # Not new_empty, which knows no memory format.
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout_of(like))

@@ -40,7 +40,13 @@ def bilinear_corners(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted_vectors(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Return sum_k weight[q, k] * rows[index[q, k]] for each location q: [locations, C]."""
+    """Return sum_k weight[q, k] * rows[index[q, k]] for each location q: [locations, C].
+
+    Args:
+        rows: [locations, C], the map pixel by pixel.
+        index: [locations, K] rows that each location takes.
+        weight: [locations, K] of those rows.
+    """
     return F.embedding_bag(index, rows, mode="sum", per_sample_weights=weight)
 
 
@@ -48,6 +54,11 @@ def grad_vectors(grad: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient of `weighted_vectors` to its rows, as many as there are locations.
 
     Each row gathers what it gave to, so nothing is scattered and the order of sums is fixed.
+
+    Args:
+        grad: of the result, [locations, C].
+        index: as for `weighted_vectors`.
+        weight: as for `weighted_vectors`.
     """
     flat, order = index.flatten().sort(stable=True)
     offsets = torch.searchsorted(flat, torch.arange(grad.shape[0], device=grad.device))
@@ -60,6 +71,11 @@ def inner_products(rows: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
     """Return <vectors[q], rows[index[q, k]]> for each location q: [locations, k].
 
     It is the gradient of `weighted_vectors` to its weights, and runs as such: no gathered copies.
+
+    Args:
+        rows: [locations, C], the map pixel by pixel.
+        index: [locations, K] rows that each location takes.
+        vectors: [locations, C], one for each location.
     """
     count, corners = index.shape
     offsets = torch.arange(0, count * corners, corners, device=index.device)

@@ -106,7 +106,13 @@ class Aggregator(nn.Module, ABC):
         """
 
     def losses(self, key: Codes, refs: Codes, alignment: Alignment) -> dict[str, Tensor]:
-        """Losses of an alignment in training, by name."""
+        """Losses of an alignment in training, by name.
+
+        Args:
+            key: codes of the key frame, [1, ., H, W].
+            refs: codes of the T reference frames, [T, ., H, W].
+            alignment: what `align` returned.
+        """
         return {}
 
     def forward(
@@ -179,6 +185,11 @@ def _with_key(key: Codes, alignment: Alignment) -> tuple[Tensor, Tensor]:
 
 def build_aggregator(cfg, input_shape: ShapeSpec, *, carried_flow: bool = False) -> Aggregator:
     """Build the aggregator that MODEL.IFF.AGGREGATOR names.
+
+    Args:
+        cfg: config with MODEL.IFF.
+        input_shape: channels and stride of the feature map.
+        carried_flow: the flow comes from another map, so that none is estimated.
 
     Raises:
         ValueError: if the aggregator does not follow FUSE_KEY_FRAME_IN_TRAINING.

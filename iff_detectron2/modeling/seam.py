@@ -71,6 +71,11 @@ def run_to_backbone(
 ) -> BackboneCall:
     """Run a detector on samples up to its backbone, so that it prepares images as it always does.
 
+    Args:
+        forward: of the detector.
+        backbone: its backbone, which is not run.
+        samples: one dict per image, as the detector takes them.
+
     Raises:
         TypeError: if the detector ends without its backbone.
     """

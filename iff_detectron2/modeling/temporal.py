@@ -181,6 +181,11 @@ class TemporalAggregation(nn.Module):
 
         Streams may take turns in any order, but not run at the same time. The arguments are those
         of the constructor.
+
+        Args:
+            memory: frames of the other stream.
+            window: of the other stream.
+            pairs_per_chunk: reference frames that are fused at a time; 0 for all.
         """
         own = self.memory, self.window, self.pairs_per_chunk, self.streaming
         self.memory, self.window, self.pairs_per_chunk = memory, window, pairs_per_chunk

@@ -215,7 +215,16 @@ def chunks_of_refs(
     flow: Tensor | None,
     size: int,
 ) -> Iterator[tuple[Codes, list[int], Tensor | None]]:
-    """Yield codes, offsets and carried flow of `size` reference frames at a time, at least once."""
+    """Yield codes, offsets and carried flow of `size` reference frames at a time, at least once.
+
+    Args:
+        request: key frame and reference frames.
+        frames: codes of the frames at hand.
+        level: name of the feature map.
+        key: codes of the key frame.
+        flow: carried from another map, [T, 2, H, W]; None if this map finds its own.
+        size: reference frames at a time.
+    """
     for start in range(0, max(len(request.refs), 1), size):
         part = slice(start, start + size)
         indices = request.refs[part]

@@ -38,7 +38,13 @@ class Source:
     unit: str = "detection"
 
     def error(self, number: int, problem: str, image_id: Any = None) -> ValueError:
-        """Return an error that says where a detection is and what is wrong with it."""
+        """Return an error that says where a detection is and what is wrong with it.
+
+        Args:
+            number: of the detection or line, as `unit` counts.
+            problem: what is wrong.
+            image_id: of its frame, if it is known.
+        """
         frame = "" if image_id is None else f", image_id {image_id!r}"
         return ValueError(f"{self.name}, {self.unit} {number}{frame}: {problem}")
 

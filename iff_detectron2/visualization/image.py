@@ -27,7 +27,13 @@ def class_color(label: int) -> Color:
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize to width x height pixels: area averaging to shrink, bicubic to enlarge."""
+    """Resize to width x height pixels: area averaging to shrink, bicubic to enlarge.
+
+    Args:
+        image: uint8 [H, W, 3].
+        width: of the result in pixels.
+        height: of the result in pixels.
+    """
     if image.shape[:2] == (height, width):
         return image.copy()
     shrinks = width * height < image.shape[0] * image.shape[1]
@@ -56,7 +62,13 @@ def _text_mask(text: str, size: int, bold: bool) -> np.ndarray:
 
 
 def text_size(text: str, size: int, bold: bool = False) -> tuple[int, int]:
-    """Width and height in pixels of one line of text; the height depends on the size alone."""
+    """Width and height in pixels of one line of text; the height depends on the size alone.
+
+    Args:
+        text: one line.
+        size: of the font in pixels.
+        bold: use the bold font.
+    """
     height, width = _text_mask(text, size, bold).shape
     return width, height
 
@@ -98,14 +110,30 @@ def draw_tag(
     background: Color,
     bold: bool = False,
 ) -> None:
-    """Write text on a filled rectangle, black or white, whichever reads better on it."""
+    """Write text on a filled rectangle, black or white, whichever reads better on it.
+
+    Args:
+        image: uint8 [H, W, 3], changed in place.
+        text: one line.
+        x: left edge in pixels.
+        y: top edge in pixels.
+        size: of the font in pixels.
+        background: colour of the rectangle, BGR.
+        bold: use the bold font.
+    """
     width, height = tag_size(text, size, bold)
     cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), background, cv2.FILLED)
     draw_text(image, text, x + _tag_padding(size), y, size, readable_on(background), bold)
 
 
 def tag_size(text: str, size: int, bold: bool = False) -> tuple[int, int]:
-    """Width and height in pixels of the rectangle of `draw_tag`."""
+    """Width and height in pixels of the rectangle of `draw_tag`.
+
+    Args:
+        text: one line.
+        size: of the font in pixels.
+        bold: use the bold font.
+    """
     width, height = text_size(text, size, bold)
     return width + 2 * _tag_padding(size), height
 

@@ -233,7 +233,13 @@ def tidy(axes: Axes, grid_axis: Literal["both", "x", "y"] = "both") -> None:
 
 
 def save_figure(figure: Figure, png: Path, dpi: float | None = None) -> None:
-    """Write a figure as PNG, whole or not at all; makes the folder. `dpi` None: the figure's."""
+    """Write a figure as PNG, whole or not at all; makes the folder. `dpi` None: the figure's.
+
+    Args:
+        figure: to write.
+        png: file name that ends in `.png`.
+        dpi: dots per inch; None: the figure's own.
+    """
     if png.suffix.lower() != ".png":
         raise ValueError(f"{png}: the picture is written as PNG; give it a name that ends in .png")
     with open_atomically(png, binary=True) as stream:

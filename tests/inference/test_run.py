@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 
 import cv2
 import numpy as np
@@ -215,6 +216,22 @@ def test_the_plan_is_told(model, clip, tmp_path):
     said = []
     run(model, FolderSource(clip), tmp_path, said=said)
     assert any("expected peak" in sentence and "5 frames" in sentence for sentence in said)
+
+
+def test_speed_is_told_of_the_frames_of_this_run(model, clip, tmp_path):
+    said = []
+    run(model, FolderSource(clip), tmp_path / "out", said=said, stop=after(5))
+    first = re.search(r"(\d+) frames in [\d.]+ s, [\d.]+ per second: (.*)", said[-1])
+    assert first
+    shares = dict(re.findall(r"([a-z ]+) (\d+)%", first[2]))
+    assert {"detecting", "waiting for frames", "the rest"} == {name.strip() for name in shares}
+    assert sum(map(int, shares.values())) == pytest.approx(100, abs=2)
+    run(model, FolderSource(clip), tmp_path / "out", said=said)
+    second = re.search(r"(\d+) frames in ", said[-1])
+    assert second
+    assert int(first[1]) + int(second[1]) == 14
+    run(model, FolderSource(clip), tmp_path / "out", said=said)
+    assert not re.search(r"\d+ frames in ", said[-1])
 
 
 def test_small_frames_are_enlarged_by_whole_numbers():

@@ -90,6 +90,12 @@ class AnnotationFile:
 def integer(record: Mapping[str, Any], key: str, place: str, minimum: int | None = None) -> int:
     """Return an integer field; JSON's 3.0 counts as 3.
 
+    Args:
+        record: JSON object.
+        key: name of the field.
+        place: of the record, for errors.
+        minimum: least value that is allowed; None for any.
+
     Raises:
         ValueError: the field is missing, not an integer, or below the minimum.
     """
@@ -105,6 +111,11 @@ def integer(record: Mapping[str, Any], key: str, place: str, minimum: int | None
 def text(record: Mapping[str, Any], key: str, place: str) -> str:
     """Return a text field that is not empty.
 
+    Args:
+        record: JSON object.
+        key: name of the field.
+        place: of the record, for errors.
+
     Raises:
         ValueError: the field is missing, empty or no text.
     """
@@ -116,6 +127,12 @@ def text(record: Mapping[str, Any], key: str, place: str) -> str:
 
 def numbers(value: Any, count: int, what: str, place: str) -> list[float]:
     """Return a list of `count` finite numbers.
+
+    Args:
+        value: what JSON holds.
+        count: how many numbers it must be.
+        what: its name, for errors.
+        place: where it stands, for errors.
 
     Raises:
         ValueError: it is anything else.
@@ -142,6 +159,13 @@ def reference(
     record: Mapping[str, Any], key: str, table: Mapping[int, Any], what: str, place: str
 ) -> int:
     """Return the id of another record, which must exist.
+
+    Args:
+        record: JSON object.
+        key: field that holds the id.
+        table: the other records by id.
+        what: what those are, for errors.
+        place: of the record, for errors.
 
     Raises:
         ValueError: the id is missing, not an integer, or not in the table.

@@ -56,6 +56,11 @@ def lines_of(path: Path, what: str) -> Iterator[tuple[str, str]]:
 def to_number(text: str, what: str, place: str) -> float:
     """Read a finite number.
 
+    Args:
+        text: what the file holds.
+        what: its name, for errors.
+        place: file and line, for errors.
+
     Raises:
         ValueError: it is anything else, or beyond 2**31.
     """
@@ -70,6 +75,12 @@ def to_number(text: str, what: str, place: str) -> float:
 
 def to_integer(text: str, what: str, place: str, minimum: int = -1) -> int:
     """Read an integer; `3.0` counts as 3.
+
+    Args:
+        text: what the file holds.
+        what: its name, for errors.
+        place: file and line, for errors.
+        minimum: least value that is allowed.
 
     Raises:
         ValueError: it is anything else, or below the minimum.

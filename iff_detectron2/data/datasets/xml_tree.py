@@ -59,6 +59,11 @@ def read_xml_tree(path: Path, root: str, what: str) -> ElementTree.Element:
 def attribute(node: ElementTree.Element, key: str, place: str) -> str:
     """Return an attribute.
 
+    Args:
+        node: XML element.
+        key: name of the attribute.
+        place: of the element, for errors.
+
     Raises:
         ValueError: the element lacks it.
     """
@@ -70,6 +75,11 @@ def attribute(node: ElementTree.Element, key: str, place: str) -> str:
 
 def number(node: ElementTree.Element, key: str, place: str) -> float:
     """Return an attribute that is a finite number.
+
+    Args:
+        node: XML element.
+        key: name of the attribute.
+        place: of the element, for errors.
 
     Raises:
         ValueError: the element lacks it, or it is anything else.

@@ -50,7 +50,15 @@ def schedule_runs(
     kinds: tuple[str, ...],
     whole_frame: bool = False,
 ) -> list[Run]:
-    """Draw the runs of an object or, with `whole_frame`, of a video; they never overlap."""
+    """Draw the runs of an object or, with `whole_frame`, of a video; they never overlap.
+
+    Args:
+        rng: source of chance.
+        num_frames: length of the video.
+        severity: how much of it is spoilt; 0 for nothing.
+        kinds: what may happen.
+        whole_frame: draw for the video instead of an object.
+    """
     share = min((_FRAME_SHARE if whole_frame else _OBJECT_SHARE) * severity, 0.8)
     if share == 0:
         return []

@@ -74,7 +74,13 @@ class Trajectory:
 
 
 def extents(points: np.ndarray, half: np.ndarray, path: Trajectory) -> np.ndarray:
-    """Boxes (..., frames, 4) around outline points drawn with half sides `half` on a path."""
+    """Boxes (..., frames, 4) around outline points drawn with half sides `half` on a path.
+
+    Args:
+        points: [K, 2] outline, in half sides.
+        half: [2] half width and half height in pixels.
+        path: where the centre is in each frame, how the object is turned, and how large.
+    """
     x, y = (points * half).T
     cos, sin = np.cos(path.angles)[..., None], np.sin(path.angles)[..., None]
     drawn = np.stack([x * cos - y * sin, x * sin + y * cos], axis=-2) * path.scales[..., None, None]

@@ -72,7 +72,13 @@ def find_complete(root: Path, options: MovingShapesOptions) -> dict[str, Any] | 
 
 
 def video_files(root: Path, folder: str, length: int) -> list[Path]:
-    """Return the files of a video: frames and annotations."""
+    """Return the files of a video: frames and annotations.
+
+    Args:
+        root: of the dataset.
+        folder: of the video, below `Data/VID`.
+        length: frames of the video.
+    """
     names = [(kind, f"{t:06d}{suffix}") for t in range(length) for kind, suffix in _SUFFIXES]
     return [root / kind / "VID" / folder / name for kind, name in names]
 
@@ -92,6 +98,11 @@ def content_digest(files: Iterable[Path]) -> str:
 
 def check_writable(root: Path, options: MovingShapesOptions, *, overwrite: bool) -> None:
     """Refuse to write over another set, or over files that the generator did not make.
+
+    Args:
+        root: of the dataset to write.
+        options: what is to be written.
+        overwrite: allow to replace another set of the generator.
 
     Raises:
         NotADirectoryError: the root or a folder in the way is a file.

@@ -41,7 +41,13 @@ def fractal_noise(
 
 
 def random_color(rng: np.random.Generator, luminance: float, chroma: float) -> np.ndarray:
-    """Return a random BGR colour of a given luminance (0-255), off grey by about `chroma`."""
+    """Return a random BGR colour of a given luminance (0-255), off grey by about `chroma`.
+
+    Args:
+        rng: source of chance.
+        luminance: grey level, 0 to 255.
+        chroma: distance from grey.
+    """
     offset = rng.uniform(-1, 1, 3) * chroma
     offset -= offset @ np.array([0.114, 0.587, 0.299])
     return np.clip(luminance + offset, 0, 255).astype(np.float32)

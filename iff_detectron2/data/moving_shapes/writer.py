@@ -68,7 +68,15 @@ class VideoRecord:
 def write_video(
     root: Path, options: MovingShapesOptions, split: str, index: int, roles: list[Role]
 ) -> VideoRecord:
-    """Draw a video and write its frames and annotations below the dataset root."""
+    """Draw a video and write its frames and annotations below the dataset root.
+
+    Args:
+        root: of the dataset.
+        options: of the set.
+        split: `train` or `val`.
+        index: number of the video in its split.
+        roles: one for each object.
+    """
     scene = Scene(options, split, index, roles)
     folder = video_folder(split, index)
     frame_dir = root / "Data" / "VID" / folder
@@ -105,7 +113,14 @@ def encode_jpeg(image: np.ndarray) -> bytes:
 def annotation_xml(
     folder: str, frame: int, size: tuple[int, int], annotations: list[Annotation]
 ) -> str:
-    """Text of a frame's XML, elements as in ImageNet VID."""
+    """Text of a frame's XML, elements as in ImageNet VID.
+
+    Args:
+        folder: of the video.
+        frame: number of the frame.
+        size: width and height in pixels.
+        annotations: boxes of the frame.
+    """
     objects = "".join(
         f"\t<object>\n\t\t<trackid>{a.track_id}</trackid>\n"
         f"\t\t<name>{MOVING_SHAPES_CLASSES[a.category_id]}</name>\n\t\t<bndbox>\n"

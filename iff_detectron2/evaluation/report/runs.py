@@ -43,6 +43,15 @@ def score_run(
     """Evaluate a run, if there is no `result` yet, and break its errors down.
 
     Arguments are those of `evaluate_detections`.
+
+    Args:
+        name: of the run, shown in the report.
+        dataset: that the detections are of.
+        detections: of the run.
+        protocol: `fgfa`, `devkit` or `coco`.
+        area_ranges: also by size.
+        result: of an evaluation that was done already.
+        progress: show a progress bar.
     """
     ground_truth = dataset.ground_truth
     if result is None:

@@ -18,7 +18,13 @@ from .fields import Categories, instance
 
 
 def frame_size(record: Record, video: Mapping[str, Any], place: str) -> tuple[int, int]:
-    """Width and height in pixels of an image, or of its video where the image has none."""
+    """Width and height in pixels of an image, or of its video where the image has none.
+
+    Args:
+        record: the image.
+        video: its video; {} if it has none.
+        place: of the record, for errors.
+    """
     source = record if "width" in record or "height" in record else video
     return integer(source, "width", place, 1), integer(source, "height", place, 1)
 

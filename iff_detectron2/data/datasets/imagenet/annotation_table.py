@@ -47,7 +47,13 @@ class AnnotationTable:
         return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
 
     def rows(self, start: int, stop: int, starts: np.ndarray) -> AnnotationTable:
-        """Return the images from `start` to `stop`, exclusive, given `starts()`."""
+        """Return the images from `start` to `stop`, exclusive, given `starts()`.
+
+        Args:
+            start: first image.
+            stop: image behind the last one.
+            starts: what `starts()` returned, so that it is computed once.
+        """
         objects = slice(starts[start], starts[stop])
         return AnnotationTable(
             self.sizes[start:stop],
@@ -116,6 +122,11 @@ def save_table(path: Path, table: AnnotationTable, extra: Mapping[str, np.ndarra
     """Write a table and further arrays to an .npz file that appears when it is complete.
 
     Boxes on whole pixels, which nearly all are, take a third of the space.
+
+    Args:
+        path: file to write.
+        table: what the XML files say.
+        extra: further arrays by name.
     """
     boxes = table.boxes.astype(np.int32) if _whole(table.boxes) else table.boxes
     names = np.frombuffer(json.dumps(table.names).encode("utf-8"), dtype=np.uint8)

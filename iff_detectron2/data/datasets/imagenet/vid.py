@@ -238,6 +238,13 @@ def load_imagenet_vid(
     Boxes stay as written, integer corners counted from 0, except for `BoxCheck`. Annotations of
     larger sets are cached, see `annotation_reader`.
 
+    Args:
+        name: of the dataset, for messages.
+        root: folder with `Data`, `Annotations` and `ImageSets`.
+        image_set: name of the list in `ImageSets`, without `.txt`.
+        classes: names as in the XML files, and names to show, in the order of the class numbers.
+        list_form: what a line of the list names; found out if left out.
+
     Returns:
         The dataset dicts in the order of the list, and the frames of its videos.
 

@@ -27,6 +27,11 @@ def read_detrac_boxes(
 ) -> Iterator[LabelledBox]:
     """Read the targets of a `<sequence>`.
 
+    Args:
+        root: the `<sequence>`.
+        path: its file, for errors.
+        check: counts what is left out.
+
     Raises:
         ValueError: an element lacks what it needs, or a vehicle is of an unknown type.
     """

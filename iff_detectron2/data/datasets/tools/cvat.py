@@ -68,6 +68,11 @@ def read_cvat_boxes(
 ) -> Iterator[LabelledBox]:
     """Read the boxes of all tracks; where a track is `outside` of the picture it has none.
 
+    Args:
+        root: the `<annotations>`.
+        path: its file, for errors.
+        check: counts what is left out.
+
     Raises:
         ValueError: an element lacks what it needs.
     """

@@ -40,6 +40,12 @@ def read_yolo_boxes(
 
     A sixth column that is an integer is a track id.
 
+    Args:
+        path: the text file of an image.
+        names: class names by number.
+        number: frame number of the image.
+        size: width and height of the image in pixels.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a malformed line, other columns, or an unknown class.
