@@ -21,9 +21,14 @@ WEIGHTS = "model_final.pth"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("--config-file", default=CONFIG, help="default: %(default)s")
     parser.add_argument(
-        "--output", type=Path, default=Path("output/demo"), help="default: %(default)s"
+        "--config-file", default=CONFIG, help="what to train (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/demo"),
+        help="folder for the results (default: %(default)s)",
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the config")
 

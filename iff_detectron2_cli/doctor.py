@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="decode every frame, unlabelled too; default: headers, and JPEGs without their end",
+        help="decode every frame, unlabelled too (default: headers, and JPEGs without their end)",
     )
     parser.add_argument("--strict", action="store_true", help="notes count as findings too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the page")

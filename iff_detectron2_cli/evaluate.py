@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--motion-iou-file",
         type=Path,
         metavar="MAT",
-        help="FGFA's .mat for ImageNet VID val; default: motion IoU from track ids",
+        help="FGFA's .mat for ImageNet VID val (default: motion IoU from track ids)",
     )
     parser.add_argument(
         "--any-order",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-frames",
         action="store_true",
-        help="end with an error if a frame has no detection; default: count such frames",
+        help="end with an error if a frame has no detection (default: count such frames)",
     )
     parser.add_argument(
         "--output",

@@ -28,10 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows",
         type=int,
         default=6,
-        help="neighbours to show, spread evenly (default: %(default)s)",
+        help="reference frames to show, spread evenly (default: %(default)s)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("output/alignment.png"), help="default: %(default)s"
+        "--output",
+        type=Path,
+        default=Path("output/alignment.png"),
+        help="picture to write (default: %(default)s)",
     )
     parser.add_argument(
         "--draw-threshold",

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=PARTS,
         metavar="PART",
-        help=f"parts of the tree ({', '.join(PARTS)}); default: all that are there",
+        help=f"parts of the tree, of {', '.join(PARTS)} (default: all that are there)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace lists that say something else"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from typing import Any
 
 from .arguments import Help, Parser, did_you_mean, run_told
 
@@ -37,9 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     verb = importlib.import_module(f".{words[0]}", __package__)
     name, example = f"iff-detectron2 {words[0]}", f"example: {verb.EXAMPLE}"
     parser = Parser(prog=name, description=verb.HELP, epilog=example, formatter_class=Help)
-    verb.add_arguments(parser)
-    args = parser.parse_args(words[1:])
-    return run_told(parser.prog, lambda: verb.run(args))
+
+    def answer() -> Any:
+        verb.add_arguments(parser)  # some defaults are the package's
+        return verb.run(parser.parse_args(words[1:]))
+
+    return run_told(parser.prog, answer)
 
 
 if __name__ == "__main__":

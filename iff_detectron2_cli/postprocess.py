@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-frames",
         action="store_true",
-        help="end with an error if a frame within a video has no detection; default: paths end "
-        "at such frames",
+        help="end with an error if a frame within a video has no detection (default: paths end "
+        "at such frames)",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: the usable cores)"

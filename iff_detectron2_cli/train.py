@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPUs of a machine, or CPU processes where there is none (default: %(default)s)",
     )
     parser.add_argument(
-        "--num-machines", type=int, default=1, metavar="N", help="default: %(default)s"
+        "--num-machines",
+        type=int,
+        default=1,
+        metavar="N",
+        help="machines that take part (default: %(default)s)",
     )
     parser.add_argument(
         "--machine-rank",
@@ -38,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dist-url",
         default="auto",
         metavar="URL",
-        help="where processes meet, as tcp://HOST:PORT; on one machine a free port is found",
+        help="where processes meet, as tcp://HOST:PORT (default: a free port of this machine)",
     )
 
 

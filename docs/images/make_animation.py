@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,13 +19,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from iff_detectron2.data import read_frame
-from iff_detectron2.engine import load_config
-from iff_detectron2.engine.predictor import load_model
-from iff_detectron2.inference.alignment import alignment_rows, window_sample
+from iff_detectron2.engine import VideoPredictor, load_config
+from iff_detectron2.structures import Detections
 from iff_detectron2.visualization.drawing import draw_boxes, draw_detections
 from iff_detectron2.visualization.flow_colors import color_wheel_legend, flow_to_color
 from iff_detectron2.visualization.image import draw_text, text_size
-from iff_detectron2.visualization.panel import AlignmentRow
 
 SCALE = 1.5
 GAP = 8
@@ -34,10 +33,15 @@ FULL_COLOUR = 24.0
 LIMIT = 2_000_000
 
 
-def flow_picture(row: AlignmentRow, width: int, height: int) -> np.ndarray:
-    """Draw the flow of a row and its colour wheel, uint8 BGR [height, width, 3]."""
-    flow = [cv2.resize(part, (width, height)) for part in row.flow_in_pixels()]
-    picture = flow_to_color(np.stack(flow), FULL_COLOUR)
+def flow_picture(flow: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Draw a flow and its colour wheel, uint8 BGR [height, width, 3].
+
+    Args:
+        flow: [2, h, w] in pixels of the frame.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+    """
+    picture = flow_to_color(np.stack([cv2.resize(x, (width, height)) for x in flow]), FULL_COLOUR)
     wheel = color_wheel_legend(height // 5)
     picture[4 : 4 + len(wheel), -4 - len(wheel) : -4] = wheel
     return picture
@@ -56,32 +60,62 @@ def side_by_side(pictures: Sequence[np.ndarray], heads: Sequence[str]) -> np.nda
     return sheet
 
 
+class LastFlow:
+    """The flows that the one aggregator of a stream has found last, by offset, in cells.
+
+    Args:
+        model: a video detector.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.by_offset: dict[int, np.ndarray] = {}
+        (aggregator,) = model.temporal.aggregators.values()
+        aggregator.register_forward_hook(self._keep, with_kwargs=True)
+
+    def _keep(self, module: Any, args: Any, kwargs: dict[str, Any], aggregation: Any) -> None:
+        flow = aggregation.flow.float().cpu().numpy()
+        self.by_offset = dict(zip(kwargs["offsets"], flow, strict=True))
+
+
 def frames_of_animation(args: argparse.Namespace) -> Iterator[np.ndarray]:
     """Yield the pictures of the animation, uint8 BGR."""
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights])
-    model = load_model(cfg)
+    predictor = VideoPredictor(cfg)
+    last = LastFlow(predictor.model)
     dataset = cfg.DATASETS.TEST[0]
     names = MetadataCatalog.get(dataset).thing_classes
     videos: dict[str, list[dict]] = {}
     for record in DatasetCatalog.get(dataset):
         videos.setdefault(record["video_id"], []).append(record)
+    side = "later" if args.offset > 0 else "earlier"
+    heads = (
+        f"reference frame, {abs(args.offset)} frames {side}",
+        "feature flow",
+        "frame, with what is detected",
+    )
     for video in [list(videos.values())[number] for number in args.videos]:
         frames = [read_frame(record["file_name"], "BGR") for record in video]
-        for t in range(max(0, -args.offset), len(frames) - max(0, args.offset)):
-            sample = window_sample(cfg, frames, t)
-            (row,) = alignment_rows(model, sample, [args.offset])
-            found = draw_detections(
-                frames[t], row.detections, names, score_threshold=args.score, scale=SCALE
-            )
-            height, width = found.shape[:2]
-            reference = draw_boxes(row.ref_frame, np.empty((0, 4)), [], [], scale=SCALE)
-            side = "later" if args.offset > 0 else "earlier"
-            heads = (
-                f"reference frame, {abs(args.offset)} frames {side}",
-                "feature flow",
-                "frame, with what is detected",
-            )
-            yield side_by_side([reference, flow_picture(row, width, height), found], heads)
+        predictor.reset()
+        for frame in frames:
+            # The frames whose window reaches beyond the end would come together: left out.
+            for index, instances in predictor.push(frame):
+                flow = last.by_offset.get(args.offset)
+                if flow is None or not 0 <= index + args.offset < len(frames):
+                    continue
+                found = draw_detections(
+                    frames[index],
+                    Detections.from_instances([(0, instances.to("cpu"))]),
+                    names,
+                    score_threshold=args.score,
+                    scale=SCALE,
+                )
+                height, width = found.shape[:2]
+                in_pixels = flow * (frames[index].shape[1] / flow.shape[2])
+                other = draw_boxes(
+                    frames[index + args.offset], np.empty((0, 4)), [], [], scale=SCALE
+                )
+                pictures = [other, flow_picture(in_pixels, width, height), found]
+                yield side_by_side(pictures, heads)
 
 
 def main() -> None:

@@ -81,7 +81,10 @@ def read_predictions(
     any_order: bool = False,
     progress: bool = False,
 ) -> Detections:
-    """Read either form, `.json` as JSON and everything else as text; arguments as for JSON."""
+    """Read either form, `.json` as JSON and everything else as text.
+
+    Arguments as for `read_predictions_json`.
+    """
     if Path(path).suffix.lower() == ".json":
         return read_predictions_json(
             path, frames, category_ids, any_order=any_order, progress=progress

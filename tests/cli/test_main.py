@@ -1,5 +1,6 @@
 import importlib
 import json
+import re
 import subprocess
 import sys
 
@@ -93,3 +94,49 @@ def test_a_users_mistake_ends_with_one_sentence(capsys):
     error = capsys.readouterr().err
     assert error.startswith("iff-detectron2 demo: the config nowhere.yaml does not")
     assert error.count("\n") == 1
+
+
+WITHOUT_DETECTRON2 = """
+import contextlib, importlib, importlib.util, io, shlex
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find_spec(name, *a)
+from iff_detectron2_cli.main import VERBS, main
+for verb in VERBS:
+    example = importlib.import_module(f"iff_detectron2_cli.{verb}").EXAMPLE
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = main(shlex.split(example)[1:])
+    assert code == 2, verb
+    told = f"iff-detectron2 {verb}: iff_detectron2 needs detectron2"
+    assert said.getvalue().startswith(told), verb
+    assert said.getvalue().count("\\n") == 1, verb
+"""
+
+
+def test_every_verb_says_that_detectron2_is_missing(tmp_path):
+    """As after `pipx install`, which cannot bring it."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DETECTRON2],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_defaults_are_told_by_one_phrase():
+    """At the end of the help in brackets, and of every option that has one."""
+    options, wrong = 0, []
+    for verb in VERBS:
+        parser = Parser(prog=verb)
+        importlib.import_module(f"iff_detectron2_cli.{verb}").add_arguments(parser)
+        for action in parser._actions:
+            said = (action.help or "").replace("%(default)s", "X")
+            options += 1
+            told = re.search(r" \(default: [^()]+\)$", said)
+            has = action.option_strings and action.default not in (None, False, [], "==SUPPRESS==")
+            if (has or "default" in said) and not told:
+                wrong.append(f"{verb} {action.option_strings or action.dest}: {said}")
+    assert options > 80
+    assert not wrong
