@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from detectron2.modeling import META_ARCH_REGISTRY
 from test_tutorial import code_blocks
 from toy_models import TINY
 from video_runs import make_frames
@@ -147,6 +148,18 @@ def test_the_tutorial_of_video_runs_as_it_is_written(clone: Path, zoo_server, ca
     assert "5 frames are done already" in said
     assert re.search(r"\d+ boxes; the first: \[", said)
     assert re.search(r"\d+ tracks; the longest: \[", said)
+
+
+@pytest.mark.slow
+def test_python_of_other_pages_runs(clone: Path) -> None:
+    ran = []
+    for name in ("getting_started", "training", "tutorial_detector"):
+        for language, text in code_blocks(ROOT / f"docs/{name}.md"):
+            if language == "python":
+                exec(compile(text, f"a block of {name}.md", "exec"), {"frames": make_frames(3)})
+                ran.append(name)
+    assert len(ran) == 3
+    assert META_ARCH_REGISTRY.get("VideoMyDetector")
 
 
 @pytest.mark.slow
