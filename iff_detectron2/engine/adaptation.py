@@ -16,7 +16,7 @@ from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from iff_detectron2.config import add_iff_config
@@ -88,23 +88,26 @@ def held_out_clips(cfg: CfgNode, raw: RawVideos) -> Iterator[dict[str, Any]]:
 
 @torch.no_grad()
 def judge(model: Adaptation, clips: Iterator[dict[str, Any]]) -> dict[str, float]:
-    """Measure aggregation on clips without labels, mean over clips and feature maps.
+    """Measure aggregation on clips without labels, mean over feature maps.
 
     Returns:
-        `restored`: mean square error of the aggregated map of the spoilt key frame, as a share of
-        that of the spoilt map itself (1: nothing gained); `kept`: what aggregation does to the
-        clean key frame, in the same unit (0: nothing).
+        `restored`: square error of the aggregated maps of the spoilt key frames, as a share of that
+        of the spoilt maps themselves (1: nothing gained); `kept`: what aggregation does to the
+        clean key frames, in the same unit (0: nothing). NaN without clips.
     """
     training = model.training
     model.eval()
-    shares: dict[str, list[float]] = {RESTORED: [], KEPT: []}
+    sums: dict[str, Tensor] = {}  # of each level, so that the maps of one clip are in memory
     for clip in clips:
         maps, _ = model.adapted_maps(clip)
-        for m in maps.values():
-            shares[RESTORED].append(float(m.share_of_harm(m.restored)))
-            shares[KEPT].append(float(m.share_of_harm(m.kept)))
+        for level, m in maps.items():
+            of_clip = torch.stack([m.error(x) for x in (m.restored, m.kept, m.spoilt)]).double()
+            sums[level] = sums.get(level, torch.zeros_like(of_clip)) + of_clip
     model.train(training)
-    return {name: sum(values) / max(len(values), 1) for name, values in shares.items()}
+    if not sums:
+        return {RESTORED: math.nan, KEPT: math.nan}
+    restored, kept = torch.stack([s[:2] / s[2] for s in sums.values()]).mean(dim=0).tolist()
+    return {RESTORED: restored, KEPT: kept}
 
 
 class EnoughTraining(BaseException):

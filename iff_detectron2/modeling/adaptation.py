@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +22,7 @@ Registry of losses on the feature maps of a key frame that was spoilt on purpose
 The registered object is called with `obj(cfg)` and returns an `AdaptationLoss`.
 """
 
-# Least harm that counts, as a share of the map's own mean square: where the deterioration changed
-# nothing there is nothing to restore, and no unit to measure in.
-LEAST_HARM = 1e-4
+AdaptedMaps = Mapping[str, "AdaptedMap"]
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,32 @@ class AdaptedMap:
     kept: Tensor
     flow: Tensor | None = None
 
-    def harm(self) -> Tensor:
-        """Return the mean square that the deterioration did to the map, a scalar above 0."""
-        teacher = self.teacher.float()
-        least = LEAST_HARM * teacher.square().mean()
-        harm = (self.spoilt.float() - teacher).square().mean()
-        return torch.maximum(harm, least).clamp(min=1e-8)  # a map of zeros has no unit at all
+    def error(self, feature: Tensor) -> Tensor:
+        """Return the mean square error of a map of this key frame, a scalar."""
+        return (feature.float() - self.teacher.float()).square().mean()
 
-    def share_of_harm(self, feature: Tensor) -> Tensor:
-        """Return the mean square error of a map as a share of the harm that was done, a scalar.
+    def energy(self) -> Tensor:
+        """Return the mean square of the teacher's map, a scalar."""
+        return self.teacher.float().square().mean()
 
-        1 for the spoilt map itself: doing nothing.
-        """
-        return (feature.float() - self.teacher.float()).square().mean() / self.harm()
+
+def relative_error(batch: Sequence[AdaptedMaps], which: Callable[[AdaptedMap], Tensor]) -> Tensor:
+    """Compute the square error of maps over the energy of the teacher's, a scalar.
+
+    On each level the errors of all key frames over the energy of all, mean over the levels. In
+    units of the harm that was done, key frames that were hardly spoilt would lead everything.
+
+    Args:
+        batch: the maps of each key frame, by level; the levels are the same.
+        which: picks the map to look at.
+    """
+    shares = []
+    for level in batch[0]:
+        maps = [of_frame[level] for of_frame in batch]
+        errors = torch.stack([m.error(which(m)) for m in maps]).sum()
+        energy = torch.stack([m.energy() for m in maps]).sum()
+        shares.append(errors / energy.clamp(min=1e-8))  # maps of zeros have no unit
+    return torch.stack(shares).mean()
 
 
 class AdaptationLoss(nn.Module, ABC):
@@ -75,11 +86,11 @@ class AdaptationLoss(nn.Module, ABC):
         self.weight = weight
 
     @abstractmethod
-    def forward(self, maps: Mapping[str, AdaptedMap]) -> Tensor:
-        """Compute the weighted loss of one key frame, a scalar.
+    def forward(self, batch: Sequence[AdaptedMaps]) -> Tensor:
+        """Compute the weighted loss of a batch, a scalar.
 
         Args:
-            maps: each aggregated map, by its name.
+            batch: of each key frame its aggregated maps, by their names.
         """
 
 
@@ -89,7 +100,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 @ADAPTATION_LOSS_REGISTRY.register()
 class RestorationLoss(AdaptationLoss):
-    """What is left of the harm after aggregation: |restored - teacher|^2 / |spoilt - teacher|^2."""
+    """What is left of the harm after aggregation: |restored - teacher|^2 / |teacher|^2."""
 
     @configurable
     def __init__(self, *, weight: float) -> None:
@@ -99,13 +110,13 @@ class RestorationLoss(AdaptationLoss):
     def from_config(cls, cfg):
         return {"weight": cfg.MODEL.IFF.ADAPT.RESTORATION_WEIGHT}
 
-    def forward(self, maps: Mapping[str, AdaptedMap]) -> Tensor:
-        return self.weight * _mean([m.share_of_harm(m.restored) for m in maps.values()])
+    def forward(self, batch: Sequence[AdaptedMaps]) -> Tensor:
+        return self.weight * relative_error(batch, lambda m: m.restored)
 
 
 @ADAPTATION_LOSS_REGISTRY.register()
 class HarmlessnessLoss(AdaptationLoss):
-    """What aggregation does to a clean key frame: |kept - teacher|^2 / |spoilt - teacher|^2."""
+    """What aggregation does to a clean key frame: |kept - teacher|^2 / |teacher|^2."""
 
     @configurable
     def __init__(self, *, weight: float) -> None:
@@ -115,8 +126,8 @@ class HarmlessnessLoss(AdaptationLoss):
     def from_config(cls, cfg):
         return {"weight": cfg.MODEL.IFF.ADAPT.HARMLESSNESS_WEIGHT}
 
-    def forward(self, maps: Mapping[str, AdaptedMap]) -> Tensor:
-        return self.weight * _mean([m.share_of_harm(m.kept) for m in maps.values()])
+    def forward(self, batch: Sequence[AdaptedMaps]) -> Tensor:
+        return self.weight * relative_error(batch, lambda m: m.kept)
 
 
 def build_adaptation_losses(cfg) -> nn.ModuleDict:
@@ -167,18 +178,16 @@ class Adaptation(nn.Module):
         return self
 
     def forward(self, samples: Sequence[dict]) -> dict[str, Tensor]:
-        """Compute the losses, mean over the samples.
+        """Compute the losses of a batch; those of the alignment are means over the samples.
 
         Args:
             samples: of `AdaptationMapper`: `image`, `spoilt_image`, `ref_images`, `ref_offsets`.
         """
-        collected: dict[str, list[Tensor]] = {}
-        for sample in samples:
-            maps, alignment = self.adapted_maps(sample)
-            losses = {name: loss(maps) for name, loss in self.losses.items()}
-            for name, value in {**losses, **alignment}.items():
-                collected.setdefault(name, []).append(value)
-        return {name: _mean(values) for name, values in collected.items()}
+        batch, alignments = zip(*(self.adapted_maps(sample) for sample in samples), strict=True)
+        losses = {name: loss(batch) for name, loss in self.losses.items()}
+        for name in alignments[0]:
+            losses[name] = _mean([losses_of[name] for losses_of in alignments])
+        return losses
 
     def adapted_maps(self, sample: dict) -> tuple[dict[str, AdaptedMap], dict[str, Tensor]]:
         """Aggregate a sample with its clean and with its spoilt key frame.

@@ -7,12 +7,12 @@ import torch
 from toy_models import build, make_video, randomise_flow, tiny_cfg, window_sample
 
 from iff_detectron2.modeling.adaptation import (
-    LEAST_HARM,
     Adaptation,
     AdaptedMap,
     HarmlessnessLoss,
     RestorationLoss,
     build_adaptation_losses,
+    relative_error,
 )
 
 
@@ -22,44 +22,44 @@ def full(value: float, size: tuple[int, int] = (2, 3)) -> torch.Tensor:
 
 @pytest.fixture
 def maps() -> dict[str, AdaptedMap]:
-    """Teacher 3 everywhere; on "a" harm 4 (by 2), on "b" harm 1."""
+    """Teacher 3 everywhere, so that its energy is 9."""
     return {
         "a": AdaptedMap(full(3), full(5), full(4), full(3.5)),
         "b": AdaptedMap(full(3, (1, 1)), full(2, (1, 1)), full(3, (1, 1)), full(4, (1, 1))),
     }
 
 
-def test_restoration_is_the_share_of_harm_that_is_left(maps) -> None:
-    # a: (4 - 3)^2 / 4; b: nothing is left.
-    assert RestorationLoss(weight=2.0)(maps).item() == pytest.approx(2 * (0.25 + 0) / 2)
+def test_restoration_is_the_error_that_is_left(maps) -> None:
+    # a: (4 - 3)^2 / 9; b: nothing is left.
+    assert RestorationLoss(weight=2.0)([maps]).item() == pytest.approx(2 * (1 / 9 + 0) / 2)
 
 
 def test_harmlessness_measures_in_the_same_unit(maps) -> None:
-    # a: 0.5^2 / 4; b: 1 / 1.
-    assert HarmlessnessLoss(weight=1.0)(maps).item() == pytest.approx((0.0625 + 1) / 2)
+    # a: 0.5^2 / 9; b: 1 / 9.
+    assert HarmlessnessLoss(weight=1.0)([maps]).item() == pytest.approx((0.25 / 9 + 1 / 9) / 2)
 
 
-def test_doing_nothing_leaves_all_of_the_harm() -> None:
-    one = AdaptedMap(full(3), full(5), full(5), full(3))
-    assert RestorationLoss(weight=1.0)({"a": one}).item() == pytest.approx(1)
-    assert HarmlessnessLoss(weight=1.0)({"a": one}).item() == 0
+def test_a_batch_has_one_unit() -> None:
+    # Errors of 1 and 0.01, energies of 9 and 1.
+    much = AdaptedMap(full(3), full(5), full(4), full(3))
+    hardly = AdaptedMap(full(1), full(1.1), full(1.1), full(1))
+    batch = [{"a": much}, {"a": hardly}]
+    assert relative_error(batch, lambda m: m.restored).item() == pytest.approx(1.01 / 10)
 
 
-@pytest.mark.parametrize("value", [0.0, 3.0])
-def test_no_harm_is_no_division_by_zero(value: float) -> None:
-    restored = full(value + 0.01).requires_grad_()
-    one = AdaptedMap(full(value), full(value), restored, full(value))
-    loss = RestorationLoss(weight=1.0)({"a": one})
+def test_maps_of_zeros_are_no_division_by_zero() -> None:
+    restored = full(0.01).requires_grad_()
+    one = AdaptedMap(full(0), full(0), restored, full(0))
+    loss = RestorationLoss(weight=1.0)([{"a": one}])
     loss.backward()
-    unit = max(LEAST_HARM * value**2, 1e-8)
-    assert loss.item() == pytest.approx(0.01**2 / unit, rel=1e-3)
+    assert loss.item() == pytest.approx(0.01**2 / 1e-8, rel=1e-3)
     assert restored.grad.isfinite().all()
 
 
 def test_half_precision_is_compared_in_float32() -> None:
     spoilt = AdaptedMap(full(300).half(), full(600).half(), full(450).half(), full(300).half())
     # 300^2 overflows half precision.
-    assert RestorationLoss(weight=1.0)({"a": spoilt}).item() == pytest.approx(0.25)
+    assert RestorationLoss(weight=1.0)([{"a": spoilt}]).item() == pytest.approx(0.25)
 
 
 def test_a_negative_weight_is_refused() -> None:
@@ -118,7 +118,9 @@ def test_a_closed_gate_restores_nothing_and_harms_nothing(clip) -> None:
     cfg = tiny_cfg("MODEL.IFF.GATE", True)
     closed = Adaptation(build(cfg), build_adaptation_losses(cfg))
     maps, _ = closed.adapted_maps(clip)
-    assert maps["reduction"].share_of_harm(maps["reduction"].restored).item() == 1
+    one = maps["reduction"]
+    assert torch.equal(one.restored, one.spoilt)
+    assert torch.equal(one.kept, one.teacher)
     assert torch.equal(maps["reduction"].kept, maps["reduction"].teacher)
 
 
