@@ -1,7 +1,7 @@
 """What adaptation without labels brings on labelled video that it did not see.
 
     python benchmarks/adaptation.py [--seeds 0 1 2] [--parts moving_shapes pets ablation]
-        [--methods plain adapted supervised]
+        [--methods plain average adapted supervised]
     python benchmarks/adaptation.py --tables
 
 Trains a detector on clean frames, adapts it on deteriorated video without labels, and evaluates it
@@ -34,7 +34,8 @@ PAGE = CHECKOUT / "docs" / "adapt.md"
 METRICS = ("mAP50", "slow", "medium", "fast", "stability_error", "average_delay")
 PARTS = ("moving_shapes", "pets", "ablation")
 RAW, SEQ_NMS = "none", "seq_nms_plus"
-PLAIN, ADAPTED, SUPERVISED = METHODS = ("plain", "adapted", "supervised")
+# The average of the frames is the least that a training of the temporal part must beat.
+PLAIN, AVERAGE, ADAPTED, SUPERVISED = METHODS = ("plain", "average", "adapted", "supervised")
 # Each loss left out once.
 ABLATION = {
     "without restoration": ["MODEL.IFF.ADAPT.LOSSES", "['HarmlessnessLoss']"],
@@ -83,17 +84,35 @@ class Experiment:
         return folder
 
     def evaluate(
-        self, method: str, folder: Path, config: str, seed: int, sets: Sequence[str], *opts: str
+        self,
+        method: str,
+        folder: Path,
+        config: str,
+        seed: int,
+        sets: Sequence[str],
+        *opts: str,
+        trained: Path | None = None,
     ) -> None:
-        """Evaluate a detector on test sets, with and without Seq-NMS+, into the CSV."""
+        """Evaluate a detector on test sets, with and without Seq-NMS+, into the CSV.
+
+        Args:
+            method: name of the row.
+            folder: where the results go.
+            config: that of the detector.
+            seed: that of the row.
+            sets: names of test sets.
+            opts: overrides of the config.
+            trained: folder of the training that made the weights; `folder` if left out.
+        """
+        trained = trained or folder
         names = {name: f"adaptation_{self.part}_{name}" for name in sets}
         specs = [f"{names[name]}={self.tests[name]}" for name in sets]
         command = ["train_net.py", "--eval-only", "--config-file", config]
-        command += ["MODEL.WEIGHTS", str(folder / "model_final.pth"), "OUTPUT_DIR", str(folder)]
+        command += ["MODEL.WEIGHTS", str(trained / "model_final.pth"), "OUTPUT_DIR", str(folder)]
         command += ["DATASETS.REGISTER", repr(specs), "DATASETS.TRAIN", "()"]
         command += ["DATASETS.TEST", repr(tuple(names.values())), *opts]
         run_step(command, folder, "evaluate")
-        training = finished(folder, "adapt") or finished(folder, "train")
+        training = finished(trained, "adapt") or finished(trained, "train")
         assert training is not None
         for name, spec in zip(sets, specs, strict=True):
             found = folder / "inference" / names[name]
@@ -131,6 +150,10 @@ def moving_shapes(
         plain = experiment.train(PLAIN, config, f"moving_shapes:{clean}{train}", seed)
         if PLAIN in methods:
             experiment.evaluate(PLAIN, plain, config, seed, list(tests))
+        if AVERAGE in methods:
+            folder = experiment.folder / f"seed{seed}" / AVERAGE
+            rule = "configs/MovingShapes/average.yaml"
+            experiment.evaluate(AVERAGE, folder, rule, seed, list(tests), *window, trained=plain)
         for name in (ADAPTED, *ABLATION):
             if name in methods:
                 opts = [*window, *ABLATION.get(name, [])]
@@ -176,7 +199,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]
         lines = []
-        for method in dict.fromkeys((PLAIN, ADAPTED, SUPERVISED, *(r["method"] for r in own))):
+        for method in dict.fromkeys((PLAIN, AVERAGE, ADAPTED, SUPERVISED, *(r["method"] for r in own))):
             for test in sorted({row["set"] for row in own}, reverse=True):
                 for postprocess in (RAW, SEQ_NMS):
                     wanted = (method, test, postprocess)
