@@ -199,7 +199,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]
         lines = []
-        for method in dict.fromkeys((PLAIN, AVERAGE, ADAPTED, SUPERVISED, *(r["method"] for r in own))):
+        for method in dict.fromkeys((*METHODS, *(r["method"] for r in own))):
             for test in sorted({row["set"] for row in own}, reverse=True):
                 for postprocess in (RAW, SEQ_NMS):
                     wanted = (method, test, postprocess)
