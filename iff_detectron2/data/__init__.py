@@ -26,12 +26,14 @@ from .datasets import (
     register_youtube_vis,
 )
 from .samplers import VideoInferenceSampler
+from .stream_loader import StreamLoader
 from .training_stream import TrainingStream
 from .video_index import NumberedFrames, VideoIndex, build_video_index, listed_frames
 
 __all__ = [
     "NumberedFrames",
     "SpecForm",
+    "StreamLoader",
     "TrainingStream",
     "VIDDatasetMapper",
     "VideoIndex",

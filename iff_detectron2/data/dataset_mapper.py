@@ -23,6 +23,9 @@ from .frame_errors import MissingFrame, UnreadableFrame
 from .network_input import check_image_format, image_to_tensor
 from .video_index import build_video_index, listed_frames
 
+ReadyImage = tuple[torch.Tensor, tuple[int, ...]]
+"""The network's input of a frame, [C, h, w], and the shape of the frame itself, (H, W, C)."""
+
 
 def draw_refs(frame_index: int, video_length: int, num_refs: int, max_offset: int) -> list[int]:
     """Draw training neighbours from [t - max_offset, t + max_offset] without t, inside the video.
@@ -50,20 +53,31 @@ def draw_refs(frame_index: int, video_length: int, num_refs: int, max_offset: in
 
 
 def new_window_frames(
-    window: TemporalWindow, frame_index: int, previous: int | None, video_length: int
+    window: TemporalWindow, frame_index: int, earlier: Sequence[int], video_length: int
 ) -> list[int]:
     """Frames of a window that a stream has not seen yet, ascending, the key frame left out.
 
     Args:
         window: the window.
         frame_index: key frame, counted from 0.
-        previous: key frame before it in the same video; None at the first one.
+        earlier: key frames before it in the same video, at least all that are less than the span of
+            the window away.
         video_length: frames in the video.
     """
     needed = set(window.frames(frame_index, video_length)) - {frame_index}
-    if previous is not None:
-        needed -= {previous, *window.frames(previous, video_length)}
+    for key in earlier:
+        needed -= {key, *window.frames(key, video_length)}
     return sorted(needed)
+
+
+def _check_size(
+    ref_file: str, ref_shape: tuple[int, ...], file_name: str, shape: tuple[int, ...]
+) -> None:
+    if ref_shape != shape:
+        raise ValueError(
+            f"{ref_file} is {ref_shape[1]}x{ref_shape[0]} pixels and its key frame {file_name} "
+            f"{shape[1]}x{shape[0]}; the frames of a video must have one size"
+        )
 
 
 def boxes_by_track(annotations: Iterable[Mapping[str, Any]]) -> dict[int | str, Sequence[float]]:
@@ -86,8 +100,8 @@ class VIDDatasetMapper(DatasetMapper):
     - Training: `num_refs` drawn neighbours. A still, a dict without `video_id`, is its own
       neighbour with offset 0.
     - Testing, `streaming` false: one entry per offset of the window, end frames repeated.
-    - Testing, `streaming` true: only what the window of the previous listed frame of the same
-      video did not hold, each frame once; the model remembers the rest.
+    - Testing, `streaming` true: only what no window of a listed frame before it in the same video
+      held, each frame once; the model remembers the rest.
 
     Args:
         is_train: training or testing.
@@ -199,7 +213,7 @@ class VIDDatasetMapper(DatasetMapper):
         file_name = sample["file_name"]
         key = self._read(file_name)
         utils.check_image_size(sample, key)
-        ref_files, ref_offsets = self._refs(sample)
+        ref_files, ref_offsets = self.refs(sample)
 
         sem_seg_file = sample.pop("sem_seg_file_name", None) if self.is_train else None
         sem_seg = None if sem_seg_file is None else self._read(sem_seg_file, labels=True)
@@ -210,12 +224,7 @@ class VIDDatasetMapper(DatasetMapper):
         for ref_file in ref_files:
             if ref_file not in images:
                 ref = self._read(ref_file)
-                if ref.shape != key.shape:
-                    raise ValueError(
-                        f"{ref_file} is {ref.shape[1]}x{ref.shape[0]} pixels and its key frame "
-                        f"{file_name} {key.shape[1]}x{key.shape[0]}; the frames of a video must "
-                        "have one size"
-                    )
+                _check_size(ref_file, ref.shape, file_name, key.shape)
                 images[ref_file] = image_to_tensor(transforms.apply(ref))
         sample["image"] = images[file_name]
         sample["ref_images"] = [images[ref_file] for ref_file in ref_files]
@@ -231,6 +240,33 @@ class VIDDatasetMapper(DatasetMapper):
             sample["instances"] = self._instances(
                 annotations, transforms.list, clip.image.shape[:2]
             )
+        return sample
+
+    def read_ready(self, file_name: str) -> ReadyImage:
+        """Read a frame of a test and make it the network's input; errors as of a call."""
+        image = self._read(file_name)
+        clip = T.AugInput(image)
+        self.augmentations(clip)
+        return image_to_tensor(clip.image), image.shape
+
+    def put_together(
+        self, dataset_dict: dict[str, Any], images: Mapping[str, ReadyImage]
+    ) -> dict[str, Any]:
+        """Map one dataset dict of a test to what a call maps it to, from frames that were read.
+
+        Args:
+            dataset_dict: left as it is.
+            images: of its key frame and all of `refs`, by file, as `read_ready` gives them.
+        """
+        sample = copy.deepcopy(dataset_dict)
+        file_name = sample["file_name"]
+        sample["image"], shape = images[file_name]
+        utils.check_image_size(sample, np.broadcast_to(np.uint8(0), shape))
+        ref_files, sample["ref_offsets"] = self.refs(sample)
+        for ref_file in ref_files:
+            _check_size(ref_file, images[ref_file][1], file_name, shape)
+        sample["ref_images"] = [images[ref_file][0] for ref_file in ref_files]
+        sample.pop("annotations", None)
         return sample
 
     def _read(self, file_name: str, labels: bool = False) -> np.ndarray:
@@ -254,8 +290,12 @@ class VIDDatasetMapper(DatasetMapper):
                 file_name,
             ) from error
 
-    def _refs(self, sample: Mapping[str, Any]) -> tuple[list[str], list[int]]:
-        """Files of the neighbours and their distances to the key frame."""
+    def refs(self, sample: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+        """Return the files of a key frame's reference frames and their distances to it.
+
+        Raises:
+            ValueError: the dict and the frame index disagree.
+        """
         if "video_id" not in sample:
             if self.is_train:
                 count = self.num_refs
@@ -267,8 +307,8 @@ class VIDDatasetMapper(DatasetMapper):
         if self.is_train:
             chosen = draw_refs(t, len(frames), self.num_refs, self.max_offset)
         elif self.streaming:
-            previous = self._previous_listed(video_id, t)
-            chosen = new_window_frames(self.window, t, previous, len(frames))
+            earlier = self._listed_before(video_id, t)
+            chosen = new_window_frames(self.window, t, earlier, len(frames))
         else:
             chosen = self.window.frames(t, len(frames))
         return [frames[frame] for frame in chosen], [frame - t for frame in chosen]
@@ -290,8 +330,8 @@ class VIDDatasetMapper(DatasetMapper):
             )
         return frames
 
-    def _previous_listed(self, video_id: str, frame: int) -> int | None:
-        """Return the listed frame before `frame` in its video."""
+    def _listed_before(self, video_id: str, frame: int) -> Sequence[int]:
+        """Return the listed frames before `frame` in its video, as far as their windows meet."""
         listed = (self.listed_frames or {}).get(video_id, ())
         position = bisect_left(listed, frame)
         if position == len(listed) or listed[position] != frame:
@@ -299,7 +339,7 @@ class VIDDatasetMapper(DatasetMapper):
                 f"frame {frame} of video {video_id!r} is not among the listed frames; build the "
                 "mapper with the datasets that its samples come from"
             )
-        return listed[position - 1] if position else None
+        return listed[bisect_left(listed, frame - self.window.span) : position]
 
     def _tracks(self, file_name: str, transforms: T.TransformList) -> dict[int | str, torch.Tensor]:
         """Boxes of a frame by track id, after the transforms, not clipped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -21,16 +21,22 @@ from iff_detectron2.modeling.frame_memory import FrameMemory, build_frame_memory
 from iff_detectron2.modeling.seam import VideoMixin
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.structures.image import check_bgr_image
+from iff_detectron2.video.read_ahead import read_ahead
 
 from .acceleration import compile_frame_part, mixed_precision, prepare_for_inference
 from .checkpoint import VideoCheckpointer
-from .detector_output import instances_of, named_output
+from .detector_output import OnItsWay, instances_of, named_output
 from .lazy_config import build_lazy_model, lazy_of, yacs_of
 from .memory_plan import GIB, MemoryPlan, available_memory, check_fits, plan_memory
 from .missing_weights import needed_weights
+from .ready_frame import ReadyFrame
 
 ON_SIZE_CHANGE = ("error", "reset")
 AMP_TYPES = {"": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+# Frames between a frame that is done and the one with which its results are handed out late: as the
+# GPU works on the next frame meanwhile, nobody waits for the copy. A CPU has nothing to wait for.
+_LATE = {"cuda": 1}
 
 # Names of videos, so that a frame memory never takes one for another.
 _RUNS = count()
@@ -64,6 +70,7 @@ class _Frame:
 
 # Index of a frame, its height and width, and what the detector gives for it.
 _Output = tuple[int, tuple[int, int], dict[str, Any]]
+_Coming = tuple[int, tuple[int, int], OnItsWay]
 T = TypeVar("T")
 
 
@@ -124,7 +131,7 @@ class VideoPredictor:
         self.memory = build_frame_memory(cfg)
         self.reset()
 
-    def reset(self, first_frame: int = 0, first_result: int = 0) -> None:
+    def reset(self, first_frame: int = 0, first_result: int = 0, *, late: bool = False) -> None:
         """Forget the video; the next frame pushed starts another.
 
         Args:
@@ -132,8 +139,12 @@ class VideoPredictor:
             first_result: results start with this frame; those before it are only looked at. With
                 `first_frame = replay_from(first_result)` the results are those of a run from the
                 start.
+            late: on a GPU, hand each result out with the next frame that is pushed, so that nothing
+                waits for its copy; for videos, where a frame of delay does not matter.
         """
         self._first_frame, self._first_result = first_frame, first_result
+        self._held_back = _LATE.get(self.device.type, 0) if late else 0
+        self._coming: tuple[_Coming, ...] = ()
         self._run = next(_RUNS)
         self._forget_part()
 
@@ -144,7 +155,7 @@ class VideoPredictor:
     @property
     def delay(self) -> int:
         """Number of frames that come between a frame and its result."""
-        return self.window.lookahead
+        return self.window.lookahead + self._held_back
 
     @property
     def _reach_back(self) -> int:
@@ -210,13 +221,31 @@ class VideoPredictor:
         self._size: tuple[int, int] | None = None
         self._waiting: deque[_Frame] = deque()
 
-    def push(self, frame: np.ndarray) -> Results:
+    def prepare(self, frame: np.ndarray, name: str = "the frame") -> ReadyFrame:
+        """Make a frame ready to be pushed: what can be done of it on another thread.
+
+        Args:
+            frame: uint8 BGR [H, W, 3].
+            name: of the frame, for messages.
+
+        Raises:
+            TypeError, ValueError: it is no such frame.
+        """
+        check_bgr_image(frame, name)
+        try:
+            image = self._to_input(frame)
+        except ValueError as error:  # of Pillow, for a side that would shrink to nothing
+            height, width = frame.shape[:2]
+            raise ValueError(f"{name} ({width}x{height} pixels): {error}") from error
+        return ReadyFrame(frame, image.pin_memory() if self.device.type == "cuda" else image)
+
+    def push(self, frame: np.ndarray | ReadyFrame) -> Results:
         """Take the next frame and return the detections that are complete with it.
 
         If anything goes wrong, the stream stays as it was: the frame can be pushed again.
 
         Args:
-            frame: uint8 BGR [H, W, 3].
+            frame: uint8 BGR [H, W, 3], or what `prepare` made of it.
 
         Returns:
             Index and detections, on the CPU and in pixels of the frame as it was given, of no
@@ -228,13 +257,14 @@ class VideoPredictor:
         """
         return self._instances(self._push(frame))
 
-    def push_outputs(self, frame: np.ndarray) -> Outputs:
+    def push_outputs(self, frame: np.ndarray | ReadyFrame) -> Outputs:
         """Do as `push`, but return all that the detector gives for a frame, by its names."""
         return [(index, output) for index, _, output in self._push(frame)]
 
-    def _push(self, frame: np.ndarray) -> list[_Output]:
-        check_bgr_image(frame, f"frame {self._first_frame + self._received}")
-        size = (frame.shape[0], frame.shape[1])
+    def _push(self, frame: np.ndarray | ReadyFrame) -> list[_Output]:
+        if not isinstance(frame, ReadyFrame):
+            frame = self.prepare(frame, f"frame {self._first_frame + self._received}")
+        size = frame.size
         changed = self._size is not None and size != self._size
         if changed and self.on_size_change == "error":
             old = cast("tuple[int, int]", self._size)
@@ -246,14 +276,22 @@ class VideoPredictor:
         with self._all_or_nothing(ends_part=changed):
             results = self._end_part() if changed else []
             self._size = size
-            new = _Frame(self._received, self._to_input(frame), *size)
+            new = _Frame(self._received, frame.image.to(self.device, non_blocking=True), *size)
             self._received += 1
             self._waiting.append(new)
-            if self._waiting[0].index + self.delay < self._received:
+            if self._waiting[0].index + self.window.lookahead < self._received:
                 results += self._detect(self._waiting.popleft(), new)
             else:
                 self._observe(new)
-        return results
+            return self._take(results, self._held_back)
+
+    def _take(self, results: list[_Coming], held_back: int) -> list[_Output]:
+        """Return all results that have come or are coming, but for the last `held_back`."""
+        coming = (*self._coming, *results)
+        due = max(len(coming) - held_back, 0)
+        taken = [(index, size, output.arrived()) for index, size, output in coming[:due]]
+        self._coming = coming[due:]
+        return taken
 
     def flush(self) -> Results:
         """End the video: return the results that waited for frames that will not come.
@@ -269,12 +307,12 @@ class VideoPredictor:
 
     def _flush(self) -> list[_Output]:
         with self._all_or_nothing(ends_part=True):
-            results = self._end_part()
+            results = self._take(self._end_part(), 0)
         self.reset()
         return results
 
-    def _end_part(self) -> list[_Output]:
-        results: list[_Output] = []
+    def _end_part(self) -> list[_Coming]:
+        results: list[_Coming] = []
         while self._waiting:
             results += self._detect(self._waiting.popleft())
         # What comes next counts on, in a part of its own.
@@ -290,13 +328,13 @@ class VideoPredictor:
             ends_part: several frames may be detected in. One pass alone takes back by itself what
                 it added to the memory; what it forgot no window reaches any more.
         """
-        before = self._first_frame, self._video_id, self._received, self._size
+        before = self._first_frame, self._video_id, self._received, self._size, self._coming
         waiting = self._waiting.copy()
         frames = self.memory.snapshot() if ends_part else None
         try:
             yield
         except BaseException:
-            self._first_frame, self._video_id, self._received, self._size = before
+            self._first_frame, self._video_id, self._received, self._size, self._coming = before
             self._waiting = waiting
             if frames is not None:
                 self.memory.restore(frames)
@@ -305,11 +343,17 @@ class VideoPredictor:
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray, Instances]]:
         """Detect in a video of any length, from its start to its end.
 
+        Frames are drawn and resized on a thread of their own, a few ahead of the detector; closing
+        the iterator ends it. For a camera, whose frames should not wait, push them.
+
         Args:
-            frames: uint8 BGR [H, W, 3] each; read one at a time.
+            frames: uint8 BGR [H, W, 3] each.
 
         Yields:
             Index, frame as given, and its detections, in order.
+
+        Raises:
+            Whatever drawing a frame raises, in its place.
         """
         return self._run_over(frames, self.push, self.flush)
 
@@ -322,21 +366,23 @@ class VideoPredictor:
     def _run_over(
         self,
         frames: Iterable[np.ndarray],
-        push: Callable[[np.ndarray], list[tuple[int, T]]],
+        push: Callable[[ReadyFrame], list[tuple[int, T]]],
         flush: Callable[[], list[tuple[int, T]]],
     ) -> Iterator[tuple[int, np.ndarray, T]]:
-        self.reset()
+        self.reset(late=True)
         run = self._run
         waiting: deque[np.ndarray] = deque()
-        for frame in frames:
-            waiting.append(frame)
-            for index, result in push(frame):
-                yield index, waiting.popleft(), result
-                if self._run != run:
-                    raise RuntimeError(
-                        "another video was begun before this one ended; use one predictor for "
-                        "each (they may share a model)"
-                    )
+        ready = (self.prepare(frame, f"frame {number}") for number, frame in enumerate(frames))
+        with closing(read_ahead(ready)) as ahead:
+            for frame in ahead:
+                waiting.append(frame.pixels)
+                for index, result in push(frame):
+                    yield index, waiting.popleft(), result
+                    if self._run != run:
+                        raise RuntimeError(
+                            "another video was begun before this one ended; use one predictor for "
+                            "each (they may share a model)"
+                        )
         for index, result in flush():
             yield index, waiting.popleft(), result
 
@@ -357,7 +403,7 @@ class VideoPredictor:
             with self._stream():
                 self.model.observe(self._sample(frame))  # type: ignore[operator]
 
-    def _detect(self, frame: _Frame, new: _Frame | None = None) -> list[_Output]:
+    def _detect(self, frame: _Frame, new: _Frame | None = None) -> list[_Coming]:
         """Detect in a frame; `new` is one of its window that has not been encoded yet."""
         if self._first_frame + frame.index < self._first_result:
             if new is not None:
@@ -368,8 +414,9 @@ class VideoPredictor:
             sample["ref_images"], sample["ref_offsets"] = [new.image], [new.index - frame.index]
         with self._stream():
             (output,) = self.model([sample])
-        named = named_output(output, type(self.model).__name__)
-        return [(self._first_frame + frame.index, (frame.height, frame.width), named)]
+            named = named_output(output, type(self.model).__name__)
+            coming = OnItsWay(named, self.device)
+        return [(self._first_frame + frame.index, (frame.height, frame.width), coming)]
 
     def _instances(self, outputs: list[_Output]) -> Results:
         """Return the detections among outputs."""

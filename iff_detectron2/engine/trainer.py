@@ -21,7 +21,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from iff_detectron2.data import TrainingStream, VIDDatasetMapper, VideoInferenceSampler
+from iff_detectron2.data import (
+    StreamLoader,
+    TrainingStream,
+    VIDDatasetMapper,
+    VideoInferenceSampler,
+)
 from iff_detectron2.data.catalog import leave_out_bad_labels
 from iff_detectron2.evaluation import VIDEvaluator
 from iff_detectron2.modeling.seam import image_backbone
@@ -179,14 +184,14 @@ class VideoTrainer(DefaultTrainer):
         return TrainingStream.from_config(cfg, VIDDatasetMapper(cfg, is_train=True))
 
     @classmethod
-    def build_test_loader(cls, cfg, dataset_name: str) -> DataLoader:
+    def build_test_loader(cls, cfg, dataset_name: str) -> DataLoader | StreamLoader:
         mapper = VIDDatasetMapper(cfg, is_train=False, dataset_names=(dataset_name,))
         dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
+        sampler, workers = VideoInferenceSampler(dicts), cfg.DATALOADER.NUM_WORKERS
+        if mapper.streaming:
+            return StreamLoader(dicts, mapper, sampler, workers)
         return build_detection_test_loader(
-            dicts,
-            mapper=mapper,
-            sampler=VideoInferenceSampler(dicts),
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            dicts, mapper=mapper, sampler=sampler, num_workers=workers
         )
 
     @classmethod

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from iff_detectron2.engine.postprocess import build_postprocess
 from iff_detectron2.engine.predictor import VideoPredictor
 from iff_detectron2.engine.preflight import check_classes
+from iff_detectron2.engine.ready_frame import ReadyFrame
 from iff_detectron2.structures import Detections
 from iff_detectron2.utils.folder_lock import owned_folder
 from iff_detectron2.video.read_ahead import read_ahead
@@ -239,20 +240,25 @@ def _detect(
     live = isinstance(source, CameraSource)
     with ExitStack() as stack:
         raw = stack.enter_context(closing(source.read(begin)))
+        decoded = islice(bridged(raw), first - begin, None)
+        ready: Iterator[tuple[ReadyFrame, str | None]]
+        ready = (
+            (predictor.prepare(frame, f"frame {number} of {source.name}"), reason)
+            for number, (frame, reason) in enumerate(decoded, first)
+        )
         if not live:
-            raw = stack.enter_context(closing(read_ahead(raw)))
+            ready = stack.enter_context(closing(read_ahead(ready)))
         stack.enter_context(bar)
-        frames: Iterator[tuple[np.ndarray, str | None]]
-        frames = watch.waiting("waiting for frames", islice(bridged(raw), first - begin, None))
+        frames = watch.waiting("waiting for frames", ready)
         if live:
             frames = takewhile(lambda _: not stop(), frames)
         head = list(islice(frames, 1))
         for frame, _ in head:
-            report(_memory_plan(predictor, frame, f"frame {first} of {source.name}"))
-        predictor.reset(first, start)
+            report(_memory_plan(predictor, frame.pixels, f"frame {first} of {source.name}"))
+        predictor.reset(first, start, late=not live)
         for number, (frame, reason) in enumerate(chain(head, frames), first):
             if number >= start:
-                waiting.append((frame, reason))
+                waiting.append((frame.pixels, reason))
                 if reason is not None:
                     bar.write(f"frame {number}: {reason}; the last good frame stands in")
             with watch.on("detecting"):

@@ -164,10 +164,11 @@ def test_window_of_testing(tiny_vid, make_mapper) -> None:
 @pytest.mark.parametrize(
     "window", [TemporalWindow(4), TemporalWindow(4, stride=3), TemporalWindow(3, causal=True)]
 )
-def test_streaming_sends_what_the_window_before_lacked(
+def test_streaming_sends_what_the_windows_before_lacked(
     tiny_vid, make_mapper, every: int, window: TemporalWindow
 ) -> None:
-    """A plain model of the receiver: it keeps the window before, and must find the new one."""
+    """A plain model of the receiver: it keeps frames until a window lies behind them, and must find
+    the new window."""
     lengths = (9, 1, 2)
     tiny_vid(lengths=lengths, every=every)
     mapper, dicts = make_mapper(is_train=False, streaming=True, window=window)
@@ -184,18 +185,20 @@ def test_streaming_sends_what_the_window_before_lacked(
         assert not memory & set(received)  # nothing is sent twice
         assert set(received) <= needed
         assert memory | set(received) | {t} >= needed
-        memory = needed
+        memory = {frame for frame in memory | {t, *received} if frame >= min(needed)}
         for ref, frame in zip(sample["ref_images"], received, strict=True):
             _assert_close(ref, tiny_vid.pixels(int(video[-1]), frame))
 
 
 def test_streaming_by_hand() -> None:
     window = TemporalWindow(4)
-    assert new_window_frames(window, 0, None, 10) == [1, 2]
-    assert new_window_frames(window, 1, 0, 10) == [3]
-    assert new_window_frames(window, 5, 0, 10) == [3, 4, 6, 7]
-    assert new_window_frames(window, 9, 8, 10) == []
-    assert new_window_frames(TemporalWindow(2, stride=2), 4, 3, 10) == [2, 6]
+    assert new_window_frames(window, 0, [], 10) == [1, 2]
+    assert new_window_frames(window, 1, [0], 10) == [3]
+    assert new_window_frames(window, 5, [0], 10) == [3, 4, 6, 7]
+    assert new_window_frames(window, 9, range(9), 10) == []
+    assert new_window_frames(TemporalWindow(2, stride=2), 4, [3], 10) == [2, 6]
+    # Frame 2 was a reference frame of frame 0, and is still in the memory.
+    assert new_window_frames(TemporalWindow(2, stride=2), 4, [0, 1, 2, 3], 10) == [6]
 
 
 def test_draws_cover_the_range_evenly_without_the_key_frame() -> None:

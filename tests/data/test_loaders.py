@@ -16,7 +16,14 @@ from detectron2.data import (
 )
 
 from iff_detectron2 import add_iff_config
-from iff_detectron2.data import VIDDatasetMapper, VideoInferenceSampler, register_imagenet_vid
+from iff_detectron2.data import (
+    StreamLoader,
+    VIDDatasetMapper,
+    VideoInferenceSampler,
+    dataset_mapper,
+    listed_frames,
+    register_imagenet_vid,
+)
 
 pytestmark = pytest.mark.usefixtures("clean_catalogs")
 
@@ -79,6 +86,40 @@ def test_loader_from_config(tiny_vid, cfg) -> None:
     batch = next(iter(loader))
     assert [len(sample["ref_images"]) for sample in batch] == [3, 3, 3]
     assert {abs(k) for sample in batch for k in sample["ref_offsets"]} == {1}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("window", [(4, 1, False), (2, 3, False), (3, 2, True)], ids=str)
+def test_a_stream_reads_each_frame_once(tiny_vid, cfg, monkeypatch, num_workers, window) -> None:
+    """Frames that are not listed, and windows with gaps, too; the samples are the mapper's own."""
+    tiny_vid(lengths=(3, 9, 1), empty={(1, 2)})
+    register_imagenet_vid("vid", tiny_vid.root, "VID_val_videos")
+    video = cfg.TEST.VIDEO
+    video.STREAMING, (video.NUM_REFS, video.STRIDE, video.CAUSAL) = True, window
+    dicts = get_detection_dataset_dicts("vid", filter_empty=False)
+    del dicts[6:8]  # of the nine frames of the second video
+    mapper = VIDDatasetMapper(cfg, is_train=False, dataset_names=("vid",))
+    mapper.listed_frames = listed_frames(dicts)
+    loader = StreamLoader(dicts, mapper, VideoInferenceSampler(dicts), num_workers)
+    expected = [mapper(dicts[position]) for position in VideoInferenceSampler(dicts)]
+    read: list[str] = []
+    read_frame = dataset_mapper.read_frame
+    monkeypatch.setattr(
+        dataset_mapper,
+        "read_frame",
+        lambda name, *args: read.append(name) or read_frame(name, *args),
+    )
+    samples = [sample for (sample,) in loader]
+    assert len(loader) == len(samples) == len(expected) == 11
+    used = {(s["video_id"], s["frame_index"] + k) for s in expected for k in (0, *s["ref_offsets"])}
+    if not num_workers:  # else they are read in other processes
+        assert len(read) == len({*read}) == len(used)
+    for sample, own in zip(samples, expected, strict=True):
+        assert sample.keys() == own.keys()
+        assert torch.equal(sample.pop("image"), own.pop("image"))
+        for ref, own_ref in zip(sample.pop("ref_images"), own.pop("ref_images"), strict=True):
+            assert torch.equal(ref, own_ref)
+        assert sample == own
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -1,5 +1,6 @@
 import copy
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from video_runs import SIZES, make_frames, make_model, spread_scores, write_fram
 from iff_detectron2.data import VIDDatasetMapper, VideoIndex
 from iff_detectron2.data.catalog import register_video_dataset
 from iff_detectron2.engine import VideoPredictor
+from iff_detectron2.engine import predictor as predictor_module
 from iff_detectron2.engine.acceleration import prepare_for_inference
 
 LENGTHS = (1, 2, 5, 10, 11, 21, 60)
@@ -190,18 +192,103 @@ def test_iteration_hands_each_frame_back_with_its_result(model):
     assert list(predictor([])) == []
 
 
-def test_iteration_reads_no_further_than_the_window(model):
-    taken = []
-    frames = make_frames(20)
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "read ahead"]
+
+
+def test_iteration_reads_a_few_frames_ahead_until_it_is_closed(model):
+    taken, names = [], set()
+    frames = make_frames(40)
 
     def source():
         for t, frame in enumerate(frames):
             taken.append(t)
+            names.add(threading.current_thread().name)
             yield frame
 
     results = predictor_of(model)(source())
     next(results)
-    assert taken == [0, 1, 2]
+    results.close()
+    # Three frames make the first window, four wait, one more is in work.
+    assert 3 <= len(taken) <= 8
+    assert names == {"read ahead"}
+    assert not threads()
+
+
+class Resizing:
+    """Counts on which thread frames are made the network's input."""
+
+    def __init__(self, predictor):
+        self.threads = []
+        self.own, predictor._to_input = predictor._to_input, self
+
+    def __call__(self, frame):
+        self.threads.append(threading.current_thread().name)
+        return self.own(frame)
+
+
+def test_iteration_resizes_each_frame_once_on_the_reading_thread(model):
+    frames = make_frames(12)
+    predictor = predictor_of(model, "TEST.VIDEO.NUM_REFS", 8)
+    expected = run(predictor_of(model, "TEST.VIDEO.NUM_REFS", 8), frames)
+    resizing = Resizing(predictor)
+    for index, _, instances in predictor(frames):
+        assert_same(instances, expected[index])
+    assert resizing.threads == ["read ahead"] * 12
+
+
+def test_errors_of_reading_come_as_they_are_behind_the_results_before_them(model):
+    frames = make_frames(6)
+    error = OSError("the disk is gone")
+
+    def source():
+        yield from frames
+        raise error
+
+    seen = []
+    with pytest.raises(OSError, match="disk") as caught:  # noqa: PT012 - and what comes before it
+        for index, _, _ in predictor_of(model)(source()):
+            seen.append(index)
+    assert caught.value is error
+    assert seen == [0, 1, 2, 3]
+    assert not threads()
+    with pytest.raises(TypeError, match="frame 1 must be uint8"):
+        list(predictor_of(model)([frames[0], frames[1].astype(float)]))
+
+
+def test_a_frame_made_ready_elsewhere_gives_the_same(model):
+    frames = make_frames(7)
+    predictor = predictor_of(model)
+    expected = run(predictor_of(model), frames)
+    for index, instances in run(predictor, [predictor.prepare(frame) for frame in frames]).items():
+        assert_same(instances, expected[index])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_results_that_are_handed_out_late_are_the_same(model, monkeypatch, causal):
+    """Late is what a GPU gives them; here the CPU is told to."""
+    monkeypatch.setitem(predictor_module._LATE, "cpu", 1)
+    parts = [make_frames(9), make_frames(2, 64, 48, seed=1), make_frames(5, seed=2)]
+    frames = [frame for part in parts for frame in part]
+    opts = ("TEST.VIDEO.CAUSAL", causal, "TEST.VIDEO.ON_SIZE_CHANGE", "reset")
+    expected = run(predictor_of(model, *opts), frames)
+    predictor = predictor_of(model, *opts)
+    got = list(predictor(frames))
+    assert [index for index, _, _ in got] == list(range(16))
+    for index, frame, instances in got:
+        assert frame is frames[index]
+        assert_same(instances, expected[index])
+    predictor.reset(late=True)
+    delay = (0 if causal else 2) + 1
+    assert predictor.delay == delay
+    pushed = [[index for index, _ in predictor.push(frame)] for frame in parts[0]]
+    assert pushed == [[]] * delay + [[t] for t in range(9 - delay)]
+    # A frame that fails takes nothing along that was done before it.
+    fail_once(model.roi_heads, "forward")
+    with pytest.raises(Interrupted):
+        predictor.push(parts[0][0])
+    assert [index for index, _ in predictor.flush()] == list(range(9 - delay, 9))
+    assert predictor.delay == delay - 1
 
 
 def test_two_loops_over_one_predictor_are_an_error(model):

@@ -1,6 +1,7 @@
 import itertools
 import json
 import re
+import threading
 
 import cv2
 import numpy as np
@@ -256,17 +257,24 @@ def test_a_frame_is_decoded_once_unless_it_must_be_drawn_later(
 ):
     write_frames(tmp_path / "clip", make_frames(6))
     source = CountingSource(tmp_path / "clip")
-    resized = []
+    resized, encoded = [], []
     to_input = NetworkInput.__call__
-    monkeypatch.setattr(
-        NetworkInput,
-        "__call__",
-        lambda self, frame: resized.append(frame.any()) or to_input(self, frame),
+
+    def counted(self, frame):
+        # The plan of memory is made of blank frames.
+        resized.extend([threading.current_thread().name] * bool(frame.any()))
+        return to_input(self, frame)
+
+    monkeypatch.setattr(NetworkInput, "__call__", counted)
+    hook = model.backbone.register_forward_pre_hook(
+        lambda backbone, images: encoded.append(len(images[0]))
     )
-    run(model, source, tmp_path / "out", "TEST.VIDEO.POSTPROCESS", postprocess, draw=True)
+    try:
+        run(model, source, tmp_path / "out", "TEST.VIDEO.POSTPROCESS", postprocess, draw=True)
+    finally:
+        hook.remove()
     assert source.decoded == 6 * times
-    # The plan of memory is made of blank frames.
-    assert sum(resized) == 6
+    assert resized == ["read ahead"] * 6
     assert len(read_video(tmp_path / "out" / "annotated.webm")) == 6
 
 
