@@ -33,7 +33,7 @@ test: lint
 
 # What takes hours: thousands of damaged files for each reader, a training killed at 20 moments.
 test-slow: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load -m endurance
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist load --timeout 7200 -m endurance
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

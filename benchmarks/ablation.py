@@ -32,7 +32,11 @@ from experiment import (
     read_metrics,
     replace_table,
     run_step,
+    write_down,
 )
+
+from iff_detectron2.utils.folder_lock import own_folder
+from iff_detectron2.visualization.plots import read_metrics as read_curve
 
 RESULTS = CHECKOUT / "results" / "ablation.csv"
 PAGE = CHECKOUT / "docs" / "results.md"
@@ -109,12 +113,12 @@ def _take_over(folder: Path, commit: str) -> bool:
     results, metrics = folder / "inference" / DATASET / "results.json", folder / "metrics.json"
     if not (results.is_file() and metrics.is_file() and (folder / "model_final.pth").is_file()):
         return False
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    lines = read_curve(metrics)
     times = [line["time"] for line in lines if "time" in line]
     iterations = max(line["iteration"] for line in lines)
     seconds = round(iterations * sum(times) / max(len(times), 1), 1)
     step = Step(seconds, float("nan"), commit, "unknown", "unknown")
-    (folder / "train.done.json").write_text(json.dumps(step._asdict(), indent=1) + "\n")
+    write_down(step, folder, "train")
     return True
 
 
@@ -126,8 +130,7 @@ def measured(folder: Path) -> dict[str, object]:
     values |= read_metrics(folder / "inference" / DATASET / "results.json")
     values |= dict.fromkeys(ALIGNMENT, float("nan"))
     metrics = folder / "metrics.json"
-    for line in metrics.read_text().splitlines() if metrics.is_file() else ():
-        found = json.loads(line)
+    for found in read_curve(metrics) if metrics.is_file() else ():
         values |= {name: found[key] for name, key in ALIGNMENT.items() if key in found}
     return values
 
@@ -250,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, table in tables(file.rows(), paired.rows()).items():
             replace_table(PAGE, name, table)
     else:
+        own_folder(args.output)  # another process would train the same rows
         folders = {}
         for seed in args.seeds:
             for row in args.rows:

@@ -29,6 +29,8 @@ from experiment import (
     run_step,
 )
 
+from iff_detectron2.utils.folder_lock import own_folder
+
 RESULTS = CHECKOUT / "results" / "adaptation.csv"
 PAGE = CHECKOUT / "docs" / "adapt.md"
 METRICS = ("mAP50", "slow", "medium", "fast", "stability_error", "average_delay")
@@ -238,6 +240,7 @@ def main() -> None:
     args = parser.parse_args()
     file, output = results_file(args.csv), args.output.resolve()
     if not args.tables:
+        own_folder(output)  # another process would train the same detectors
         if "moving_shapes" in args.parts:
             moving_shapes(output, file, args.seeds, args.methods)
         if "pets" in args.parts:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from iff_detectron2.utils.files import open_atomically
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 ORIGIN = ("commit", "versions", "machine")
 Row = Mapping[str, str]
@@ -61,9 +63,26 @@ def _processor() -> str:
 
 
 def finished(folder: Path, name: str) -> Step | None:
-    """Return what is known of a step of a run that has ended well; None if it has not."""
+    """Return what is known of a step of a run that has ended well; None if it has not.
+
+    Raises:
+        ValueError: the file that tells it is damaged.
+    """
     done = folder / f"{name}.done.json"
-    return Step(**json.loads(done.read_text())) if done.is_file() else None
+    if not done.is_file():
+        return None
+    try:
+        return Step(**json.loads(done.read_text()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{done} cannot be read ({error}); remove it to do the step again"
+        ) from None
+
+
+def write_down(step: Step, folder: Path, name: str) -> None:
+    """Write what `finished` returns."""
+    with open_atomically(folder / f"{name}.done.json") as stream:
+        stream.write(json.dumps(step._asdict(), indent=1) + "\n")
 
 
 def run_step(command: Sequence[str], folder: Path, name: str) -> Step:
@@ -92,7 +111,7 @@ def run_step(command: Sequence[str], folder: Path, name: str) -> Step:
         raise RuntimeError(f"{name} ended with code {child.returncode}: see the end of {log}")
     memory = round(usage.ru_maxrss / 1024, 1)
     step = Step(round(time.monotonic() - start, 1), memory, **where)
-    (folder / f"{name}.done.json").write_text(json.dumps(step._asdict(), indent=1) + "\n")
+    write_down(step, folder, name)
     return step
 
 
@@ -136,13 +155,10 @@ class ResultsFile:
         row = {name: _text(values[name]) for name in self.columns}
         rows = [r for r in self.rows() if any(r[k] != row[k] for k in self.keys)] + [row]
         rows.sort(key=lambda r: tuple(r[k] for k in self.keys))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("w", newline="") as stream:
+        with open_atomically(self.path) as stream:
             writer = csv.DictWriter(stream, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        fresh.replace(self.path)
 
 
 def _text(value: object) -> str:
@@ -192,4 +208,5 @@ def replace_table(page: Path, name: str, table: str) -> None:
     _, ended, tail = rest.partition(after)
     if not found or not ended:
         raise ValueError(f"{page} has no place for the table {name!r}")
-    page.write_text(head + before + table + after + tail)
+    with open_atomically(page) as stream:
+        stream.write(head + before + table + after + tail)

@@ -8,9 +8,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,27 +44,66 @@ def start(
     for rank in range(world):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"} if world > 1 else {}
         log = output.with_name(f"{output.name}.{rank}.txt")
-        process = _processes.Process(target=_train, args=(argv, environment | own, log, die_after))
-        process.start()
-        ranks.append(process)
+        ranks.append(_start(_train, argv, environment | own, log, die_after))
     return ranks
 
 
+def start_adapting(
+    output: Path, words: Sequence[str], opts: Sequence[str], *, die_after: str = ""
+) -> list[ForkServerProcess]:
+    """Start `iff-detectron2 adapt`; `die_after`: see `_prepare`."""
+    argv = ["adapt", *words, "--output", str(output), *opts]
+    environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    log = output.with_name(f"{output.name}.0.txt")
+    return [_start(_adapt, argv, environment, log, die_after)]
+
+
+def _start(target: Callable, *args: Any) -> ForkServerProcess:
+    process = _processes.Process(target=target, args=args)
+    process.start()
+    return process
+
+
 def _train(argv: list[str], environment: dict[str, str], log: Path, die_after: str) -> None:
-    """Train; `die_after` names a checkpoint ("model_0000005") or a step ("step 4")."""
+    _prepare(environment, log, die_after)
+    from iff_detectron2.engine import launch_from_command_line
+
+    launch_from_command_line(argv=argv)
+
+
+def _adapt(argv: list[str], environment: dict[str, str], log: Path, die_after: str) -> None:
+    _prepare(environment, log, die_after)
+    from iff_detectron2_cli.main import main
+
+    sys.exit(main(argv))
+
+
+def _prepare(environment: dict[str, str], log: Path, die_after: str) -> None:
+    """Get ready in a process of its own.
+
+    Args:
+        environment: variables to set.
+        log: where output goes.
+        die_after: a checkpoint ("model_0000005") or a step ("step 4"); the second of a name is
+            "model_final again".
+    """
     os.environ.update(environment)
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     for number in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     torch.set_num_threads(1)
-    from iff_detectron2.engine import VideoTrainer, checkpoint, launch_from_command_line
+    from iff_detectron2.engine import VideoTrainer, checkpoint
+
+    seen: set[str] = set()
 
     def dying(function: Callable, name_of: Callable) -> Callable:
         def call(self, *args, **kwargs):
             result = function(self, *args, **kwargs)
-            if name_of(self, *args) == die_after:
+            name = name_of(self, *args)
+            if (f"{name} again" if name in seen else name) == die_after:
                 os.kill(os.getpid(), signal.SIGKILL)
+            seen.add(name)
             return result
 
         return call
@@ -71,8 +111,8 @@ def _train(argv: list[str], environment: dict[str, str], log: Path, die_after: s
     if die_after:
         saver = checkpoint.VideoCheckpointer
         saver.save = dying(saver.save, lambda self, name: name)
+        saver.save_model = dying(saver.save_model, lambda self, name: name)
         VideoTrainer.run_step = dying(VideoTrainer.run_step, lambda self: f"step {self.iter}")
-    launch_from_command_line(argv=argv)
 
 
 def wait(ranks: list[ForkServerProcess]) -> list[int | None]:
@@ -82,10 +122,11 @@ def wait(ranks: list[ForkServerProcess]) -> list[int | None]:
     return [process.exitcode for process in ranks]
 
 
-def kill(ranks: list[ForkServerProcess]) -> None:
+def kill(ranks: list[ForkServerProcess]) -> list[int | None]:
+    """Kill the processes and return their exit codes, which tell whether any had ended before."""
     for process in ranks:
         process.kill()
-    wait(ranks)
+    return wait(ranks)
 
 
 def _leaves(value, name=""):
@@ -109,6 +150,13 @@ def metrics(output: Path) -> list[dict]:
 
 def assert_same_run(one: Path, other: Path) -> None:
     """Fail unless weights, optimizer, metrics and evaluation are equal to the last bit."""
+    assert_same_training(one, other)
+    saved = "inference/moving_shapes_val/predictions.json"
+    assert (one / saved).read_bytes() == (other / saved).read_bytes()
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """Fail unless weights, optimizer and metrics are equal to the last bit."""
     a, b = (
         dict(_leaves(torch.load(folder / "model_final.pth", weights_only=True)))
         for folder in (one, other)
@@ -120,5 +168,3 @@ def assert_same_run(one: Path, other: Path) -> None:
         else:
             assert repr(value) == repr(b[name]), name  # NaN is NaN
     assert repr(metrics(one)) == repr(metrics(other))
-    saved = "inference/moving_shapes_val/predictions.json"
-    assert (one / saved).read_bytes() == (other / saved).read_bytes()

@@ -16,6 +16,9 @@ FRAME, KEY, HEADS = "frame.pt2", "key.pt2", "heads.ts"
 FORMAT, VERSION = "iff_detectron2 export", 1
 # A manifest takes some kilobytes; what is larger is something else.
 _MOST_BYTES = 4 << 20
+# Pixels of a shorter side, and frames of a window: no detector has more.
+_MOST = 1 << 14
+DEVICES = ("cpu", "cuda")
 IMAGE_FORMATS = ("BGR", "RGB")
 
 Side = int | str
@@ -172,6 +175,8 @@ def _parse(path: Path) -> Manifest:
     for name in manifest.files:
         if Path(name).name != name or name in ("", ".", ".."):
             raise root.error("files", f"{name!r} is no name of a file in its folder")
+    if manifest.device not in DEVICES:
+        raise root.error("device", f"must be one of {', '.join(DEVICES)}")
     if FRAME not in manifest.files:
         raise root.error("files", f"{FRAME} is missing")
     known = {c.name for c in manifest.codes}
@@ -187,11 +192,13 @@ def _parse(path: Path) -> Manifest:
 
 def _input_of(table: _Table) -> InputSpec:
     size = None if table.is_null("frame_size") else table.list_of("frame_size", int)
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise table.error("frame_size", "must be height and width")
     spec = InputSpec(
         table.take("format", str),
         table.take("min_size", int),
         table.take("max_size", int),
-        None if size is None else (size[0], size[-1]),
+        None if size is None else (size[0], size[1]),
         table.list_of("pixel_mean", float),
         table.list_of("pixel_std", float),
         table.take("size_divisibility", int),
@@ -199,10 +206,17 @@ def _input_of(table: _Table) -> InputSpec:
     table.end()
     if spec.format not in IMAGE_FORMATS:
         raise table.error("format", f"must be one of {', '.join(IMAGE_FORMATS)}")
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise table.error("frame_size", "must be height and width")
-    if min(spec.min_size, spec.max_size) < 0:
-        raise table.error("min_size", "and max_size must not be negative")
+    if not 0 <= spec.min_size <= _MOST:
+        raise table.error("min_size", f"must be from 0 to {_MOST}")
+    if spec.min_size and spec.max_size < 1:
+        raise table.error("max_size", "must be at least 1")
+    if spec.size_divisibility < 0:
+        raise table.error("size_divisibility", "must not be negative")
+    means, deviations = spec.pixel_mean, spec.pixel_std
+    if len(means) != 3 or not all(abs(mean) < 1e9 for mean in means):  # NaN is not, either
+        raise table.error("pixel_mean", "must be three numbers")
+    if len(deviations) != 3 or not all(0 < deviation < 1e9 for deviation in deviations):
+        raise table.error("pixel_std", "must be three numbers above 0")
     return spec
 
 
@@ -216,6 +230,8 @@ def _tensor_of(table: _Table) -> TensorSpec:
 def _window_of(table: _Table) -> TemporalWindow:
     values = (table.take("num_refs", int), table.take("stride", int), table.take("causal", bool))
     table.end()
+    if max(values[:2]) > _MOST:
+        raise table.error("num_refs", f"and stride must be at most {_MOST}")
     try:
         return TemporalWindow(*values)
     except ValueError as error:

@@ -130,12 +130,19 @@ class Patience(HookBase):
         self.patience = patience
         self.best = math.inf
         self.looks = 0
+        self.ended = False  # the best model is what the checkpoint holds
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many looks brought nothing."""
+        return bool(self.patience) and self.looks >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "looks": self.looks}
+        return {"best": self.best, "looks": self.looks, "ended": self.ended}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.looks = state["best"], state["looks"]
+        self.ended = state.get("ended", False)  # older checkpoints do not say it
 
     def after_step(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self.metric, (math.inf, -1))
@@ -143,11 +150,10 @@ class Patience(HookBase):
             return
         if value < self.best:
             self.best, self.looks = value, 0
-            if comm.is_main_process():
-                self.trainer.checkpointer.save(_BEST, iteration=iteration)
+            self.trainer.checkpointer.save_model(_BEST)
             return
         self.looks += 1
-        if self.patience and self.looks >= self.patience:
+        if self.exhausted:
             logging.getLogger(__name__).info(
                 "no better %s than %.4f in %d looks: training ends",
                 self.metric,
@@ -162,6 +168,8 @@ class AdaptationTrainer(VideoTrainer):
 
     The model that is saved is the video detector, under the names that it always has.
     """
+
+    behind_checkpoints = (*VideoTrainer.behind_checkpoints, Patience)
 
     @classmethod
     def build_model(cls, cfg) -> nn.Module:
@@ -244,9 +252,9 @@ class AdaptationTrainer(VideoTrainer):
 
     def build_hooks(self) -> list[HookBase | None]:
         hooks = super().build_hooks()
-        patience = Patience(f"adapt/{RESTORED}", self.cfg.MODEL.IFF.ADAPT.PATIENCE)
+        self._patience = Patience(f"adapt/{RESTORED}", self.cfg.MODEL.IFF.ADAPT.PATIENCE)
         position = next(k for k, hook in enumerate(hooks) if isinstance(hook, EvalHook))
-        inserted: list[HookBase | None] = [patience]
+        inserted: list[HookBase | None] = [self._patience]
         if self.cfg.VIS_PERIOD and comm.is_main_process():
             raw = self.read_videos(self.cfg)
             inserted.append(
@@ -264,13 +272,19 @@ class AdaptationTrainer(VideoTrainer):
         Returns:
             The last results.
         """
-        with suppress(EnoughTraining):
-            super().train()
-        if comm.is_main_process():
-            folder = Path(self.cfg.OUTPUT_DIR)
+        patience = self._patience
+        folder, finished = Path(self.cfg.OUTPUT_DIR), self.start_iter >= self.max_iter
+        if not (patience.ended and (finished or patience.exhausted)):
+            patience.ended = False  # there are more steps, or there is more patience, than before
+            with suppress(EnoughTraining):
+                super().train()
+            patience.ended = True
+            # As the trainer itself counts in the checkpoint of the last step.
+            self.iter = min(self.iter, self.max_iter - 1)
             if (folder / f"{_BEST}.pth").is_file():
                 self.checkpointer.load(str(folder / f"{_BEST}.pth"), checkpointables=[])
-            self.checkpointer.save("model_final")
+            self.checkpointer.save("model_final", iteration=self.iter)
+        if comm.is_main_process():
             write_adapted_config(self.cfg, folder / ADAPTED_CONFIG)
         return getattr(self, "_last_eval_results", {})
 

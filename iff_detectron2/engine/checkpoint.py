@@ -142,7 +142,9 @@ class VideoCheckpointer(DetectionCheckpointer):
         return _checked(filename, data)
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        return load_torch_file(f)
+        content = load_torch_file(f)
+        # Detectron2 looks for names in whatever it is.
+        return content if isinstance(content, dict) else _checked(f, content)
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save model and trainer; a checkpoint of that name is replaced when this one is whole."""
@@ -154,6 +156,13 @@ class VideoCheckpointer(DetectionCheckpointer):
         with open_atomically(path, binary=True) as stream:
             torch.save({"model": self.model.state_dict(), **states, **kwargs}, stream)
         self.tag_last_checkpoint(path.name)
+
+    def save_model(self, name: str) -> None:
+        """Save the model alone, beside the checkpoints to go on from."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        with open_atomically(Path(self.save_dir) / f"{name}.pth", binary=True) as stream:
+            torch.save({"model": self.model.state_dict()}, stream)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         with open_atomically(Path(self.save_dir) / LAST_CHECKPOINT) as stream:

@@ -17,6 +17,7 @@ import yaml
 from detectron2.config import CfgNode
 from fvcore.common.config import BASE_KEY
 
+from iff_detectron2.utils.plain_yaml import load_plain_yaml
 from iff_detectron2_cli.arguments import did_you_mean
 
 # In a wheel the configs lie in the package, in a checkout beside it.
@@ -102,7 +103,7 @@ def config_chain(path: Path, above: tuple[Path, ...] = ()) -> Iterator[dict[str,
     if path.resolve() in above:
         raise ValueError(f"the config {path} is its own {BASE_KEY}")
     try:
-        load = yaml.unsafe_load if is_of_zoo((*above, path)[0]) else yaml.safe_load
+        load = yaml.unsafe_load if is_of_zoo((*above, path)[0]) else load_plain_yaml
         said = load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{BASE_KEY} of {above[-1]} is {path}, which is no file") from None

@@ -53,6 +53,9 @@ from .resume import ExactResume
 class VideoTrainer(DefaultTrainer):
     """Trains and evaluates detectors on video datasets, on any number of GPUs or CPU processes."""
 
+    # Hooks that come after the checkpoint of a step: a run that goes on from it starts with them.
+    behind_checkpoints: tuple[type[HookBase], ...] = (EvalHook, PeriodicWriter)
+
     def __init__(self, cfg) -> None:
         # Not the parent's constructor: it binds DDP to a GPU and loads checkpoints unchecked.
         TrainerBase.__init__(self)
@@ -155,7 +158,7 @@ class VideoTrainer(DefaultTrainer):
         if not self.start_iter:
             return
         for hook in self._hooks:
-            if unfinished and isinstance(hook, EvalHook | PeriodicWriter):
+            if unfinished and isinstance(hook, self.behind_checkpoints):
                 hook.after_step()
             if isinstance(hook, PeriodicCheckpointer) and self.start_iter >= self.max_iter:
                 hook.save("model_final", iteration=self.iter)

@@ -26,7 +26,7 @@ from iff_detectron2.engine.adaptation import (
     judge,
 )
 from iff_detectron2.engine.checkpoint import LAST_CHECKPOINT
-from iff_detectron2.engine.config_file import find_config, merge_overrides
+from iff_detectron2.engine.config_file import config_chain, find_config, merge_overrides
 from iff_detectron2.engine.defaults import read_config
 from iff_detectron2.modeling.adaptation import Adaptation
 from iff_detectron2.structures import TemporalWindow
@@ -136,12 +136,15 @@ def check_same_run(cfg: CfgNode) -> None:
     """Look whether a run that would go on in OUTPUT_DIR was one of this config.
 
     Raises:
-        ValueError: it was another, or a training of another kind.
+        ValueError: it was another, or a training of another kind; its config cannot be read.
     """
     folder = Path(cfg.OUTPUT_DIR)
     if not (folder / LAST_CHECKPOINT).is_file() or not (folder / "config.yaml").is_file():
         return
-    earlier = _flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    try:
+        earlier = _flat(next(config_chain(folder / "config.yaml")))
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it to go on with the run of that folder") from None
     now = _flat(yaml.safe_load(cfg.dump()))
     for key in {**earlier, **now}:
         free = any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,48 @@ def test_a_step_that_fails_names_its_log_and_runs_again(tmp_path: Path) -> None:
     assert finished(tmp_path, "train") is None
     run_step(["-c", ""], tmp_path, "train")
     assert finished(tmp_path, "train") is not None
+
+
+@pytest.mark.parametrize("text", ["", '{"seconds": 1', "[]", '{"seconds": 1}'])
+def test_a_damaged_note_of_a_step_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train.done.json").write_text(text)
+    with pytest.raises(ValueError, match=r"train\.done\.json cannot be read .*remove it to do"):
+        run_step(["-c", ""], tmp_path, "train")
+
+
+def test_rows_that_cannot_be_written_leave_those_that_are(tmp_path: Path) -> None:
+    file = ResultsFile(tmp_path / "results.csv", ("row",), ("mAP50",))
+    file.add({"row": "a", "mAP50": 1.0, **ORIGIN})
+    before = file.path.read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        file.add({"row": "b", "mAP50": "\ud800", **ORIGIN})
+    assert file.path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+@pytest.mark.parametrize("experiment", ["ablation", "adaptation"])
+def test_one_process_works_on_an_experiment(tmp_path: Path, monkeypatch, experiment: str) -> None:
+    """Hold the folder in a process of its own, as a second run would find it."""
+    hold = (
+        "import sys; from iff_detectron2.utils.folder_lock import own_folder; "
+        "own_folder(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    places = ["--output", str(tmp_path), "--csv", str(tmp_path / "results.csv")]
+    monkeypatch.setattr(sys, "argv", [experiment, *places])
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match="is in use by another process"):
+            importlib.import_module(experiment).main()
+    finally:
+        owner.communicate()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"] or not any(tmp_path.iterdir())
 
 
 def test_rows_are_told_apart_by_their_keys(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -83,9 +84,22 @@ GONE = "<gone>"  # a text, so that all processes of a run name the tests alike
         (["fused"], [], "do not agree"),
         (["input", "format"], "L", "input.format must be one of BGR, RGB"),
         (["input", "frame_size"], [3], "input.frame_size"),
+        (["input", "frame_size"], [], "input.frame_size"),
         (["input", "pixel_mean"], ["x"], "input.pixel_mean holds"),
         (["input", "min_size"], -1, "min_size"),
+        (["input", "min_size"], 10**9, "input.min_size must be from 0 to 16384"),
+        (["input", "max_size"], 0, "input.max_size must be at least 1"),
+        (["input", "size_divisibility"], -1, "input.size_divisibility must not be negative"),
+        (["input", "pixel_mean"], [1.0, 2.0], "input.pixel_mean must be three numbers"),
+        (["input", "pixel_mean"], [1, 2, 10**400], "input.pixel_mean must be three numbers"),
+        (["input", "pixel_std"], [1.0, 0.0, 1.0], "input.pixel_std must be three numbers"),
+        (["input", "pixel_std"], [1.0, math.nan, 1.0], "input.pixel_std must be three numbers"),
+        (["window", "num_refs"], 10**12, "window.num_refs and stride must be at most 16384"),
+        (["window", "stride"], 10**12, "window.num_refs and stride must be at most 16384"),
+        (["device"], "meta", "device must be one of cpu, cuda"),
         (["files"], {"../frame.pt2": "0"}, "no name of a file"),
+        (["files"], {"/frame.pt2": "0"}, "no name of a file"),
+        (["files"], {"..": "0"}, "no name of a file"),
         (["files", FRAME], GONE, "frame.pt2 is missing"),
         (["files", FRAME], "0", "is not the file that was written"),
         (["files", FRAME], 7, "files holds"),

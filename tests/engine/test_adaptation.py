@@ -245,7 +245,7 @@ class Checkpoints:
     def __init__(self) -> None:
         self.saved: list[str] = []
 
-    def save(self, name: str, **_: object) -> None:
+    def save_model(self, name: str) -> None:
         self.saved.append(name)
 
 

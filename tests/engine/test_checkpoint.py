@@ -77,6 +77,14 @@ def test_cut_file_is_named(tmp_path):
         VideoCheckpointer(nn.Linear(20, 20)).load(str(path))
 
 
+@pytest.mark.parametrize("content", [2, "model", [1], torch.zeros(2)], ids=repr)
+def test_what_is_no_table_is_named(tmp_path, content):
+    torch.save(content, tmp_path / "number.pth")
+    checkpointer = VideoCheckpointer(torch.nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"number\.pth: it holds no weights by name"):
+        checkpointer.load(str(tmp_path / "number.pth"))
+
+
 def test_numbers_and_arrays_of_numpy_are_read(tmp_path):
     path = tmp_path / "scalars.pth"
     best = {"map": np.float32(0.5), "flag": np.bool_(True), "curve": [np.arange(3, dtype=np.int16)]}

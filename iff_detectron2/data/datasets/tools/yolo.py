@@ -24,6 +24,7 @@ from iff_detectron2.data.datasets.labelled_video import (
 )
 from iff_detectron2.data.datasets.relative_paths import check_relative
 from iff_detectron2.data.datasets.text_file import lines_of, read_text, to_integer, to_number
+from iff_detectron2.utils.plain_yaml import load_plain_yaml
 
 from .images_of import ReadImage, videos_of_images
 
@@ -95,8 +96,8 @@ def _names(value: Any, path: Path) -> list[str]:
 
 def _read_yaml(path: Path) -> Mapping[Any, Any]:
     try:
-        content = yaml.safe_load(read_text(path, _WHAT))
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, TypeError) as error:
+        content = load_plain_yaml(read_text(path, _WHAT))
+    except (yaml.YAMLError, RecursionError) as error:
         reason = str(error).replace("\n", " ")
         raise ValueError(f"{path} is not valid YAML: {shorten(reason)}") from None
     if not isinstance(content, Mapping):
