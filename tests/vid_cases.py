@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
+
+from iff_detectron2.evaluation import EvaluationDataset, load_detections
 
 CLASSES = ["cat", "dog"]
 NUM_VIDEOS, VIDEO_LENGTH = 2, 6
@@ -84,3 +87,12 @@ def run(evaluator, dicts, predict):
     for record in dicts:
         evaluator.process([record], [predict(record)])
     return evaluator.evaluate()
+
+
+def load(dicts, predict, classes, name):
+    """Register the frames, and return the dataset and what a detector finds in it."""
+    DatasetCatalog.register(name, lambda: dicts)
+    MetadataCatalog.get(name).thing_classes = classes
+    dataset = EvaluationDataset.load(name)
+    instances = {record["image_id"]: predict(record)["instances"] for record in dicts}
+    return dataset, load_detections(dataset, instances)

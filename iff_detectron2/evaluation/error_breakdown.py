@@ -104,7 +104,7 @@ def break_down_errors(
     missed[found[found >= 0]] = False
     kinds = np.full(len(chosen), CORRECT, dtype=np.int8)
     wrong = np.flatnonzero(found < 0)
-    kinds[wrong] = _kinds_of_errors(ground_truth, detections, chosen[wrong])
+    kinds[wrong] = kinds_of_errors(ground_truth, detections, chosen[wrong])[0]
     return ErrorBreakdown(
         ground_truth=ground_truth,
         detections=detections,
@@ -116,22 +116,35 @@ def break_down_errors(
     )
 
 
-def _kinds_of_errors(
+def kinds_of_errors(
     ground_truth: GroundTruth, detections: Detections, rows: np.ndarray
-) -> np.ndarray:
-    """Return the kind of each unmatched detection, [len(rows)]; rows ascend."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell what is wrong with unmatched detections, and which box each should have had.
+
+    Args:
+        ground_truth: boxes sorted by frame.
+        detections: detections sorted by frame.
+        rows: shape [M], of the unmatched ones, ascending.
+
+    Returns:
+        The number of the kind of each, in `KINDS`, and the row of the box that makes it of that
+        kind, of several the one with the highest IoU; -1 for background. Both of shape [M].
+    """
     starts = ground_truth.row_starts
     thresholds = iou_thresholds(ground_truth.boxes)
     counts = np.diff(starts)[detections.frames[rows]]
     num_chunks = int(counts.sum()) // PAIRS_PER_CHUNK + 1
-    kinds = [np.empty(0, dtype=np.int8)]
+    kinds, targets = [np.empty(0, dtype=np.int8)], [np.empty(0, dtype=np.int64)]
     for part in np.array_split(rows, num_chunks):
         frames = detections.frames[part]
         detection, box = detection_box_pairs(np.diff(starts)[frames], starts[frames])
         iou = inclusive_iou(detections.boxes[part][detection], ground_truth.boxes[box])
+        order = np.argsort(iou, kind="stable")  # the best is written last
+        detection, box, iou = detection[order], box[order], iou[order]
         same = detections.classes[part][detection] == ground_truth.classes[box]
         enough = iou >= thresholds[box]
         kind = np.full(len(part), BACKGROUND, dtype=np.int8)
+        target = np.full(len(part), -1, dtype=np.int64)
         # The later ones go before the earlier ones.
         for number, fits in (
             (LOCALISATION, same & (iou >= NEAR_IOU)),
@@ -139,5 +152,7 @@ def _kinds_of_errors(
             (DUPLICATE, same & enough),
         ):
             kind[detection[fits]] = number
+            target[detection[fits]] = box[fits]
         kinds.append(kind)
-    return np.concatenate(kinds)
+        targets.append(target)
+    return np.concatenate(kinds), np.concatenate(targets)

@@ -175,7 +175,7 @@ def evaluate_arrays(
         results = [RangeResult(ALL_BOXES, ap, positives, precision, share)]
     else:
         results = [
-            _evaluate_range(ground_truth, detections, matches, motions, by_class, wanted)
+            evaluate_range(ground_truth, detections, matches, motions, by_class, wanted)
             for wanted in ranges
         ]
     points, viewing = _operate(ground_truth, detections, matches, by_class)
@@ -211,7 +211,7 @@ def _operate(
     return points, measure_viewing(ground_truth, detections, matches.boxes, wrong, score)
 
 
-def _evaluate_range(
+def evaluate_range(
     ground_truth: GroundTruth,
     detections: Detections,
     matches: Matches,
@@ -219,6 +219,16 @@ def _evaluate_range(
     rows_by_class: Sequence[np.ndarray],
     wanted: EvaluationRange,
 ) -> RangeResult:
+    """Compute the average precision of one range from matches that are done.
+
+    Args:
+        ground_truth: boxes sorted by frame.
+        detections: detections sorted by frame.
+        matches: of the two.
+        motions: the motion ranges that `matches` has weights of, in its order.
+        rows_by_class: of `rows_by_class_and_score`.
+        wanted: the range.
+    """
     if wanted.motion not in motions:
         nothing = np.full(len(rows_by_class), np.nan)
         return RangeResult(

@@ -69,7 +69,7 @@ def test_report_of_two_runs(run, tmp_path, capsys):
     assert "other.json: 5 of 11 frames" in capsys.readouterr().out
     page = (tmp_path / "predictions-fgfa" / "report.html").read_text(encoding="utf-8")
     assert "<th>A: one</th><th>B: two</th>" in page
-    assert (tmp_path / "predictions-fgfa" / "figures" / "error_bars.png").is_file()
+    assert (tmp_path / "predictions-fgfa" / "figures" / "f1_curves_B.svg").is_file()
 
 
 def test_text_form(run, tmp_path, capsys):

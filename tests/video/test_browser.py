@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import needs_browser, title_of
 
 from iff_detectron2.video.writer import VideoWriter
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="there is no chromium (Debian: apt-get install it)"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 # Draws the first frame, and writes its size and mean colour into the page's title.
 PAGE = """<!doctype html><title>waiting</title><video muted src="{name}"></video><script>
@@ -46,31 +37,10 @@ def shown(folder: Path, name: str) -> dict:
     read but transparent pixels, and is opened again.
     """
     for _ in range(5):
-        seen = _shown_once(folder, name)
+        seen = title_of(folder, PAGE.format(name=name))
         if "error" in seen or seen["color"][3]:
             break
     return seen
-
-
-def _shown_once(folder: Path, name: str) -> dict:
-    (folder / "page.html").write_text(PAGE.format(name=name))
-    flags = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        "--allow-file-access-from-files",
-        "--virtual-time-budget=20000",
-        f"--user-data-dir={folder / 'profile'}",
-    ]
-    done = subprocess.run(
-        [CHROMIUM, *flags, "--dump-dom", f"file://{folder / 'page.html'}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title, done.stdout
-    return json.loads(title[1].replace("&quot;", '"'))
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.webm", ""), ("v.webm", "vp9"), ("v.mp4", "")])

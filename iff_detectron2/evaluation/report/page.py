@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from iff_detectron2.evaluation.error_breakdown import KINDS, NEAR_IOU
 from iff_detectron2.evaluation.protocols import PROTOCOL_TITLES
+from iff_detectron2.evaluation.repairs import REPAIRS
 from iff_detectron2.evaluation.tables import VIEWING_TITLES
 
+from .charts import Chart
+from .clips import FRAMES_PER_SECOND
+from .figures import plain, shown_classes
 from .runs import Run
 from .worst_frames import FramePicture
 
+HERE = Path(__file__).parent
 TEMPLATE = "page.html.jinja"
 MORE_IS_BETTER = ("HOTA", "IDF1")
+MOST_CONFUSED = 40  # more make no readable matrix
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,14 @@ class Cell:
     Attributes:
         text: what it says.
         judgement: "better", "worse" or nothing, for the colour of a difference.
+        tip: what is written when it is pointed at.
+        share: percent of a background's strength; None for none.
     """
 
     text: str
     judgement: str = ""
+    tip: str = ""
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,27 +80,29 @@ class Page:
     Attributes:
         title: what was evaluated.
         runs: one or two runs of the same dataset and protocol.
-        images: PNG of every figure by its name.
+        charts: by their names.
         worst: the worst frames.
         made: how the page was made, for its foot: names and values.
     """
 
     title: str
     runs: Sequence[Run]
-    images: dict[str, bytes] = field(default_factory=dict)
+    charts: dict[str, Chart] = field(default_factory=dict)
     worst: Sequence[WorstFrame] = ()
     made: Sequence[tuple[str, str]] = ()
 
     def html(self) -> str:
         """Return the page as text."""
         environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
+            loader=FileSystemLoader(HERE),
             autoescape=True,
             trim_blocks=True,
             lstrip_blocks=True,
             undefined=StrictUndefined,
         )
         environment.filters["base64"] = _base64
+        script = (HERE / "page.js").read_text(encoding="utf-8")
+        digest = hashlib.sha256(script.encode()).digest()
         result = self.runs[0].result
         boxes = int(result.ranges[0].positives.sum())
         found = "; ".join(f"{r.name} {r.result.num_detections:,}" for r in self.runs)
@@ -110,17 +125,16 @@ class Page:
             points=self._points(),
             viewing=self._viewing(),
             errors=Table.of(["", *self._labels()], self._error_rows()),
-            # Drawn with twice the pixels that they take, for screens that have them.
-            images={
-                name: {
-                    "base64": _base64(png),
-                    "width": int.from_bytes(png[16:20], "big") // 2,  # of the PNG's header
-                }
-                for name, png in self.images.items()
-            },
+            gains=self._gains(),
+            confusion=self._confusion(),
+            charts={name: chart.html() for name, chart in self.charts.items()},
             worst=self.worst,
             near_iou=NEAR_IOU,
             made=self.made,
+            clip_rate=FRAMES_PER_SECOND,
+            script=Markup(script),
+            script_hash=f"sha256-{_base64(digest)}",
+            style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         )
 
     def _labels(self) -> list[str]:
@@ -145,7 +159,7 @@ class Page:
     def _classes(self) -> Table:
         result = self.runs[0].result
         shown = [number for number, r in enumerate(result.ranges) if not r.unavailable]
-        labels = [f" {label}" for label in self._labels()] if len(self.runs) > 1 else [""]
+        labels = [" A", " B"] if len(self.runs) > 1 else [""]
         metrics = ["AP50" + result.ranges[n].range.metric.removeprefix("mAP50") for n in shown]
         headers = ["class", "boxes", *(metric + label for metric in metrics for label in labels)]
         rows = [
@@ -164,7 +178,7 @@ class Page:
 
     def _points(self) -> Table:
         columns = ("score", "F1 (%)", "precision (%)", "recall (%)")
-        labels = [f" {label}" for label in self._labels()] if len(self.runs) > 1 else [""]
+        labels = [" A", " B"] if len(self.runs) > 1 else [""]
         rows = []
         for number, name in enumerate(("all classes", *self.runs[0].result.class_names)):
             row = [name]
@@ -201,6 +215,49 @@ class Page:
             shares = [100 * run.errors.missed_share(wanted) for run in self.runs]
             yield [f"missed of {wanted.name}", *(f"{_number(s, 2)} %" for s in shares)]
 
+    def _gains(self) -> Table:
+        """Return what mAP50 gains by each repair, by motion where it is known."""
+        ranges = self.runs[0].gains.ranges
+        heads = [
+            f"{name} {label}".strip()
+            for name in ranges
+            for label in (["A", "B", "B\u00a0-\u00a0A"] if len(self.runs) > 1 else [""])
+        ]
+        rows = []
+        for number, kind in enumerate(REPAIRS):
+            row: list[str | Cell] = [kind]
+            for column in range(len(ranges)):
+                values = [100 * float(run.gains.values[number, column]) for run in self.runs]
+                row += _compared(values, 2, more=False)
+            rows.append(row)
+        return Table.of(["dAP50 (points)", *heads], rows)
+
+    def _confusion(self) -> list[tuple[str, Table]]:
+        """Return a matrix a run; none for a single class, or too many to be read."""
+        classes = shown_classes(self.runs)
+        if not 2 <= len(classes) <= MOST_CONFUSED:
+            return []
+        names = [plain(self.runs[0].result.class_names[c], 20) for c in classes]
+        tables = []
+        for label, run in zip(self._labels(), self.runs, strict=True):
+            order = [*classes, len(run.result.class_names)]
+            counts = run.confusion[np.ix_(order, order)]
+            totals = np.maximum(run.confusion[order].sum(axis=1), 1)
+            rows: list[list[str | Cell]] = []
+            for row, name in enumerate([*names, "no label"]):
+                cells: list[str | Cell] = [name]
+                for column, other in enumerate([*names, "missed"]):
+                    count = int(counts[row, column])
+                    share = 100 * count / totals[row]
+                    tip = f"{name} detected as {other}: {count:,}, {share:.1f} %"
+                    if row == len(names):
+                        cells.append(Cell(f"{count:,}" if count else "", tip=tip))
+                    else:
+                        cells.append(Cell(f"{share:.0f}" if count else "", "", tip, share))
+                rows.append(cells)
+            tables.append((label, Table.of(["label", *names, "missed"], rows)))
+        return tables
+
 
 def _compared(values: Sequence[float], digits: int, more: bool = True) -> list[str | Cell]:
     """Return the values, and of two the difference, coloured by which way is better."""
@@ -211,6 +268,7 @@ def _compared(values: Sequence[float], digits: int, more: bool = True) -> list[s
             return [*cells, ""]
         text = f"{difference:+.{digits}f}"
         same = float(text) == 0
+        text = f"{0:.{digits}f}" if same else text
         judgement = "" if same else "better" if (difference > 0) == more else "worse"
         cells.append(Cell(text, judgement))
     return cells

@@ -10,6 +10,7 @@ from iff_detectron2.evaluation.confusion import confusion_matrix
 from iff_detectron2.evaluation.error_breakdown import ErrorBreakdown, break_down_errors
 from iff_detectron2.evaluation.evaluation_dataset import EvaluationDataset
 from iff_detectron2.evaluation.protocols import EvaluationResult, evaluate_arrays
+from iff_detectron2.evaluation.repairs import RepairGains, repair_gains
 from iff_detectron2.structures import Detections
 
 
@@ -22,12 +23,14 @@ class Run:
         result: by the protocol of choice.
         errors: kinds of errors, by the devkit's rule whatever the protocol.
         confusion: shape [K + 1, K + 1], of `confusion_matrix` at the operating point.
+        gains: what mAP50 would gain by repair of each kind of error.
     """
 
     name: str
     result: EvaluationResult
     errors: ErrorBreakdown
     confusion: np.ndarray
+    gains: RepairGains
 
 
 def score_run(
@@ -61,4 +64,5 @@ def score_run(
     errors = break_down_errors(ground_truth, detections, progress)
     score = result.points.overall.score
     confusion = confusion_matrix(ground_truth, detections, 0.0 if np.isnan(score) else score)
-    return Run(name, result, errors, confusion)
+    gains = repair_gains(ground_truth, detections, progress)
+    return Run(name, result, errors, confusion, gains)

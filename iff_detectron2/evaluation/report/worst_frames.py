@@ -26,12 +26,14 @@ class FramePicture:
     Attributes:
         picture: JPEG, or None where the frame could not be read.
         summary: what is wrong in it.
-        problem: why there is no picture.
+        problem: why there is no picture, or no clip.
+        clip: WebM of the frames around it; None where there are none.
     """
 
     picture: bytes | None
     summary: str
     problem: str = ""
+    clip: bytes | None = None
 
 
 def worst_frames(errors: ErrorBreakdown, frames: Sequence[dict[str, Any]], count: int) -> list[int]:
@@ -77,21 +79,35 @@ def draw_frame(errors: ErrorBreakdown, frame: dict[str, Any], row: int) -> Frame
         frame: dict with `file_name`.
         row: its frame row.
     """
-    truth, detections = errors.ground_truth, errors.detections
-    here = np.flatnonzero(detections.frames[errors.chosen] == row)
-    here = here[np.argsort(-detections.scores[errors.chosen[here]], kind="stable")]
-    boxes_here = np.flatnonzero(truth.frames == row)
-    missed = boxes_here[errors.missed[boxes_here]]
-    counts = np.bincount(errors.kinds[here], minlength=len(KINDS))
+    counts = np.bincount(errors.kinds[chosen_of(errors, row)], minlength=len(KINDS))
+    missed = int(errors.missed[boxes_of(errors, row)].sum())
     parts = [f"{n} {kind}" for n, kind in zip(counts, KINDS, strict=True) if n]
-    summary = ", ".join([*parts, *([f"{len(missed)} missed"] if len(missed) else [])])
+    summary = ", ".join([*parts, *([f"{missed} missed"] if missed else [])])
     if "file_name" not in frame:
         return FramePicture(None, summary, "the dataset has no file_name for this frame")
     try:
         image = read_frame(frame["file_name"], "BGR")
     except (OSError, ValueError) as error:
         return FramePicture(None, summary, f"the frame cannot be read: {error}")
+    picture = paint_frame(errors, image, row)
+    jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return FramePicture(jpeg.tobytes(), summary)
 
+
+def paint_frame(
+    errors: ErrorBreakdown, image: np.ndarray, row: int, width: int = PICTURE_WIDTH
+) -> np.ndarray:
+    """Return a frame with its boxes, uint8 BGR [H, width, 3].
+
+    Args:
+        errors: of the run.
+        image: the frame, uint8 BGR [H, W, 3].
+        row: its frame row.
+        width: of the picture in pixels.
+    """
+    truth, detections = errors.ground_truth, errors.detections
+    here = chosen_of(errors, row)
+    here = here[np.argsort(-detections.scores[errors.chosen[here]], kind="stable")]
     boxes: list[np.ndarray] = []
     texts: list[list[str]] = []
     colors: list[Color] = []
@@ -102,19 +118,29 @@ def draw_frame(errors: ErrorBreakdown, frame: dict[str, Any], row: int) -> Frame
         boxes.append(detections.boxes[chosen])
         texts.append([text] if kind == CORRECT else [f"{text} {KINDS[kind]}", KINDS[kind]])
         colors.append(GREEN if kind == CORRECT else RED)
-    for box in missed:
+    boxes_here = boxes_of(errors, row)
+    for box in boxes_here[errors.missed[boxes_here]]:
         boxes.append(truth.boxes[box])
         texts.append([f"{names[truth.classes[box]]} missed", "missed"])
         colors.append(MISSED)
     shown = slice(0, MOST_BOXES)
-    picture = draw_boxes(
+    return draw_boxes(
         np.ascontiguousarray(image),
         np.array(boxes[shown]).reshape(-1, 4),
         texts[shown],
         colors[shown],
         gt_boxes=truth.boxes[boxes_here],
-        scale=PICTURE_WIDTH / image.shape[1],
+        scale=width / image.shape[1],
         font_size=12,
     )
-    jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return FramePicture(jpeg.tobytes(), summary)
+
+
+def chosen_of(errors: ErrorBreakdown, row: int) -> np.ndarray:
+    """Places in `errors.chosen` of the detections of a frame."""
+    frames = errors.detections.frames[errors.chosen]
+    return np.arange(*np.searchsorted(frames, [row, row + 1]))
+
+
+def boxes_of(errors: ErrorBreakdown, row: int) -> np.ndarray:
+    """Rows of the labelled boxes of a frame."""
+    return np.arange(*np.searchsorted(errors.ground_truth.frames, [row, row + 1]))

@@ -1,6 +1,9 @@
-"""The plots show the numbers of the runs."""
+"""The charts show the numbers of the runs, and each can be read."""
 
 from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ from plain_protocol import random_case, to_arrays
 
 from iff_detectron2.evaluation import EvaluationDataset
 from iff_detectron2.evaluation.error_breakdown import KINDS
+from iff_detectron2.evaluation.operating_point import SCORE_POINTS
+from iff_detectron2.evaluation.repairs import REPAIRS
 from iff_detectron2.evaluation.report import figures, score_run
+from iff_detectron2.evaluation.report.charts import Axis, Bar, BarChart, Chart, Panel, Part
 
 
 def make_runs(count=2, protocol="fgfa", num_classes=3, **changes):
@@ -30,52 +36,77 @@ def runs():
     return make_runs()
 
 
+def values(chart):
+    """Values of all bars, group after group, and the names of the groups."""
+    groups = chart.content.groups
+    return [[part.value for bar in bars for part in bar.parts] for _, bars in groups]
+
+
+def read_line(panel, number):
+    """Values of a line of a panel with linear axes, from its picture alone."""
+    svg = ET.fromstring(panel.svg())
+    line = list(svg.iter("{http://www.w3.org/2000/svg}polyline"))[number]
+    left, right, bottom, top = map(float, svg.get("data-frame").split())
+    x0, x1, y0, y1 = map(float, svg.get("data-values").split())
+    points = np.array([pair.split(",") for pair in line.get("points").split()], dtype=float)
+    x = x0 + (points[:, 0] - left) / (right - left) * (x1 - x0)
+    return line.get("data-name"), x, y0 + (bottom - points[:, 1]) / (bottom - top) * (y1 - y0)
+
+
 def test_motion_bars(runs):
-    heights = [bar.get_height() for bar in figures.motion_bars(runs).axes[0].patches]
     names = ("mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast")
-    assert heights == [run.result.metrics()[name] for run in runs for name in names]
+    expected = [[run.result.metrics()[name] for run in runs] for name in names]
+    assert values(figures.motion_bars(runs)) == expected
     assert figures.motion_bars(make_runs(1, "devkit")) is None
 
 
 def test_range_curves(runs):
-    axes = figures.range_curves(runs).axes
-    assert [a.get_title() for a in axes] == ["run 0", "run 1"]
-    for run, panel in zip(runs, axes, strict=True):
-        assert len(panel.lines) == 4
-        for line, result in zip(panel.lines, run.result.ranges, strict=True):
+    panels = figures.range_curves(runs).content
+    assert [panel.title for panel in panels] == ["run 0", "run 1"]
+    for run, panel in zip(runs, panels, strict=True):
+        for number, result in enumerate(run.result.ranges):
+            name, recall, precision = read_line(panel, number)
             known = ~np.isnan(result.ap)
-            np.testing.assert_allclose(
-                line.get_ydata(), 100 * result.precision[known].mean(axis=0), atol=1e-12
-            )
-            assert f"{100 * result.mean_ap:.1f}" in line.get_label()
+            np.testing.assert_allclose(recall, np.arange(101), atol=0.01)
+            mean = 100 * result.precision[known].mean(axis=0)
+            np.testing.assert_allclose(precision, mean, atol=0.01)
+            assert f"{100 * result.mean_ap:.1f}" in name
+
+
+def test_f1_curves(runs):
+    for run, panel in zip(runs, figures.f1_curves(runs).content, strict=True):
+        points = run.result.points
+        for number, row in ((0, 1), (1, 2), (2, 3), (3, 0)):  # all classes lie on top
+            name, score, f1 = read_line(panel, number)
+            assert name == ("all classes" if row == 0 else f"class{row - 1}")
+            np.testing.assert_allclose(score, SCORE_POINTS, atol=1e-3)
+            np.testing.assert_allclose(f1, 100 * points.f1[row], atol=0.01)
+        assert f"best F1 {100 * points.overall.f1:.1f} at score" in panel.svg()
 
 
 def test_class_curves_and_bars(runs):
-    panels = figures.class_curves(runs).axes
+    panels = figures.class_curves(runs).content
     assert len(panels) == 3
     for class_id, panel in enumerate(panels):
-        for run, line in zip(runs, panel.lines, strict=True):
-            curve = run.result.ranges[0].precision[class_id]
-            np.testing.assert_array_equal(line.get_ydata(), 100 * curve)
-            assert f"{100 * run.result.ranges[0].ap[class_id]:.1f}" in panel.get_title()
-    axes = figures.class_bars(runs).axes[0]
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    order = [int(name.removeprefix("class")) for name in names]
+        for number, run in enumerate(runs):
+            curve = 100 * run.result.ranges[0].precision[class_id]
+            np.testing.assert_allclose(read_line(panel, number)[2], curve, atol=0.01)
+            assert f"{100 * run.result.ranges[0].ap[class_id]:.1f}" in panel.title
+    chart = figures.class_bars(runs)
+    order = [int(name.removeprefix("class")) for name, _ in chart.content.groups]
     first = runs[0].result.ranges[0].ap
-    assert order == sorted(order, key=lambda class_id: first[class_id])
-    widths = [bar.get_width() for bar in axes.patches]
-    np.testing.assert_allclose(
-        widths, [100 * run.result.ranges[0].ap[c] for run in runs for c in order]
-    )
+    assert order == sorted(order, key=lambda class_id: -first[class_id])
+    expected = [[100 * run.result.ranges[0].ap[c] for run in runs] for c in order]
+    np.testing.assert_allclose(values(chart), expected)
 
 
 def test_score_histograms_count_every_detection(runs):
-    for run, panel in zip(runs, figures.score_histograms(runs).axes, strict=True):
-        filled = [patch for patch in panel.patches if patch.get_fill()]
-        counts = [patch.get_data().values.sum() for patch in filled]
-        ignored = int(run.errors.ignored.sum())
-        assert sum(counts) + ignored == run.result.num_detections
-        assert counts[1] == run.errors.matched.sum()
+    for run, panel in zip(runs, figures.score_histograms(runs).content, strict=True):
+        tips = set(re.findall(r'data-tip="(score [^"]*)"', panel.svg()))  # one a bin
+        counts = [re.search(r"([\d,]+) matched, ([\d,]+) matched to no box", t) for t in tips]
+        matched, wrong = (sum(int(c[i].replace(",", "")) for c in counts) for i in (1, 2))
+        assert matched == run.errors.matched.sum()
+        assert matched + wrong + run.errors.ignored.sum() == run.result.num_detections
 
 
 def test_scores_outside_of_0_to_1_are_shown():
@@ -83,23 +114,30 @@ def test_scores_outside_of_0_to_1_are_shown():
     scores = run.errors.detections.scores
     scores *= 20
     scores -= 10
-    panel = figures.score_histograms([run]).axes[0]
-    assert panel.get_xlim() == (scores.min(), scores.max())
+    (panel,) = figures.score_histograms([run]).content
+    assert (panel.x.low, panel.x.high) == (scores.min(), scores.max())
 
 
 def test_error_bars_and_class_errors(runs):
-    bars = figures.error_bars(runs).axes[0].patches
-    heights = [bar.get_height() for bar in bars]
     expected = []
-    for run in runs:
-        counts = run.errors.counts()
-        total = counts["correct"] + counts["missed"]
-        expected += [100 * counts[kind] / total for kind in (*KINDS, "missed")]
-    np.testing.assert_allclose(heights, expected)
-    for run, panel in zip(runs, figures.class_errors(runs).axes, strict=True):
-        widths = np.array([bar.get_width() for bar in panel.patches]).reshape(len(KINDS), 3)
-        table = run.errors.by_class()[::-1, : len(KINDS)].T
-        np.testing.assert_allclose(widths, 100 * table / table.sum(axis=0), atol=1e-9)
+    for kind in (*KINDS, "missed"):
+        counts = [run.errors.counts() for run in runs]
+        expected.append([100 * c[kind] / (c["correct"] + c["missed"]) for c in counts])
+    np.testing.assert_allclose(values(figures.error_bars(runs)), expected)
+    for class_id, (_, bars) in enumerate(figures.class_errors(runs).content.groups):
+        for run, bar in zip(runs, bars, strict=True):
+            counts = run.errors.by_class()[class_id, : len(KINDS)]
+            np.testing.assert_allclose(
+                [part.value for part in bar.parts], 100 * counts[counts > 0] / counts.sum()
+            )
+
+
+def test_gain_bars(runs):
+    chart = figures.gain_bars(runs)
+    assert [name for name, _ in chart.content.groups] == list(REPAIRS)
+    gains = np.transpose([100 * run.gains.values[:, 0] for run in runs])
+    np.testing.assert_allclose(values(chart), gains)
+    assert chart.content.full == gains.max()
 
 
 def test_many_classes_are_left_out_by_frequency(monkeypatch, runs):
@@ -109,8 +147,31 @@ def test_many_classes_are_left_out_by_frequency(monkeypatch, runs):
     assert figures.shown_classes(runs) == [c for c in range(3) if c != rarest]
 
 
-def test_names_are_plain_text():
-    assert figures.plain("$x^2$") == r"\$x^2\$"
-    assert figures.plain("_hidden") == " _hidden"  # matplotlib leaves _names out of legends
+def test_names_are_of_one_line():
     assert figures.plain("two\nlines") == "two lines"
     assert len(figures.plain("x" * 100, 20)) == 20
+
+
+def test_a_panel_holds_what_is_not_a_number_and_odd_names():
+    panel = Panel("<b>", Axis("x", 0, 10, (0, 10)), Axis("n", 0, 100, (0, 100), np.log1p), 200, 100)
+    panel.line("a & b", np.arange(3.0), np.array([0.0, np.nan, 100.0]), "c1")
+    panel.bar(2, 4, 9, '"9"', "c2")
+    svg = ET.fromstring(panel.svg(alone=True))
+    space = "{http://www.w3.org/2000/svg}"
+    line, bar = svg.find(f"{space}polyline"), svg.find(f"{space}rect")
+    # By hand: from 46 to 188 to the right, from 62 to 24 upwards; log(10) / log(101) of 38 high.
+    assert line.get("points") == "46.00,62.00 74.40,24.00"
+    assert line.get("data-name") == "a & b"
+    assert bar.get("data-tip") == '"9"'
+    box = [float(bar.get(key)) for key in ("x", "y", "width", "height")]
+    high = 38 * np.log(10) / np.log(101)
+    np.testing.assert_allclose(box, [74.4, 62 - high, 28.4, high], atol=0.01)
+    assert "<b>" in [text.text for text in svg.iter(f"{space}text")]
+
+
+def test_a_bar_without_a_value_is_empty():
+    parts = [Part(float("nan"), "c1", "none"), Part(50.0, "c2", "half"), Part(-1.0, "c3", "less")]
+    html = Chart(BarChart([("<i>", [Bar(parts, "text")])], full=100), [("c1", "A & B")]).html()
+    assert re.findall(r"width:([\d.]+)%", html) == ["0.00", "40.00", "0.00"]
+    assert "&lt;i&gt;" in html
+    assert "A &amp; B" in html

@@ -10,10 +10,9 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from vid_cases import make_dicts, noisy, nothing, perfect
+from vid_cases import load, make_dicts, noisy, nothing, perfect
 
-from iff_detectron2.evaluation import EvaluationDataset, load_detections
+from iff_detectron2.evaluation.repairs import REPAIRS
 from iff_detectron2.evaluation.report import provenance, score_run, write_report
 from iff_detectron2.evaluation.report.worst_frames import draw_frame, worst_frames
 
@@ -52,24 +51,6 @@ class Reader(HTMLParser):
                 yield kind, cv2.imdecode(array, cv2.IMREAD_COLOR)
 
 
-def load(dicts, predict, classes, name):
-    DatasetCatalog.register(name, lambda: dicts)
-    MetadataCatalog.get(name).thing_classes = classes
-    dataset = EvaluationDataset.load(name)
-    instances = {record["image_id"]: predict(record)["instances"] for record in dicts}
-    return dataset, load_detections(dataset, instances)
-
-
-@pytest.fixture
-def dicts(tmp_path):
-    records = make_dicts()
-    for record in records:
-        record["file_name"] = str(tmp_path / f"{record['image_id']}.png")
-        image = np.full((200, 300, 3), 128, np.uint8)
-        cv2.imwrite(record["file_name"], image)
-    return records
-
-
 def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
     name = "<b>odd & set</b>"
     for record in dicts:
@@ -85,13 +66,18 @@ def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
     assert path == tmp_path / "report" / "report.html"
     page = Reader(path.read_text(encoding="utf-8"))
 
-    # Nothing runs and nothing is loaded.
+    # One script runs, that of the page by its hash, and nothing is loaded.
     tags = {tag for tag, _ in page.tags}
-    assert tags & {"script", "link", "iframe", "object", "i", "u", "form"} == set()
+    assert tags & {"link", "iframe", "object", "u", "form"} == set()
+    assert all("class" in attrs for tag, attrs in page.tags if tag == "i")  # bars, not names
+    source = path.read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", source, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     attributes = {key for _, attrs in page.tags for key in attrs}
     assert not [key for key in attributes if key.startswith("on") or key in ("href", "srcset")]
     policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
+    assert re.search(r"script-src ([^;]*)", policy)[1] == f"'sha256-{digest}'"
 
     text = " ".join(page.text)
     for odd in (name, *NASTY, "<u>first</u>", "_second", "video0<i>"):
@@ -100,10 +86,10 @@ def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
     first, second = (run.result.metrics() for run in runs)
     assert f"{first['mAP50']:.2f} {second['mAP50']:.2f}" in re.sub(r"\s+", " ", text)
     # E4: what the difference is of, and which way is better, is told and coloured.
-    assert text.count("B - A") == 3  # the sentence, and the tables of metrics and of tracks
+    # The sentence, the tables of metrics and of tracks, and one a range in that of the repairs.
+    assert text.replace("\u00a0", " ").count("B - A") == 3 + 4
     assert "A: <u>first</u>" in text
     assert "B: _second" in text
-    source = path.read_text(encoding="utf-8")
     better = re.search(r'class="better">([+-][0-9.]+)<', source)[1]
     assert better == f"{second['mAP50'] - first['mAP50']:+.2f}"
     # Less delay and jitter is better too: no difference of a perfect run is worse.
@@ -113,13 +99,34 @@ def test_one_page_of_two_runs(clean_catalogs, dicts, tmp_path):
     for kind, count in runs[0].errors.counts().items():
         assert re.search(rf"{kind}\s+{count}\b", text), kind
 
-    images = list(page.images())
-    assert [kind for kind, _ in images] == ["png"] * 9 + ["jpeg"] * 6
-    for _, image in images:
+    for _, image in page.images():
         assert image.std() > 3  # something is drawn
+    # Three worst frames by two runs, each with what is around it.
+    clips = [attrs for tag, attrs in page.tags if tag == "video"]
+    assert len(clips) == 6
+    assert {attrs["poster"].partition(",")[0] for attrs in clips} == {"data:image/jpeg;base64"}
     figures = sorted(path.name for path in (tmp_path / "report" / "figures").iterdir())
-    assert len(figures) == 9
-    assert "class_curves.png" in figures
+    curves = ("f1_curves", "range_curves", "score_histograms")
+    assert figures == [f"{name}_{letter}.svg" for name in curves for letter in "AB"]
+
+
+def test_the_matrix_and_the_gains_are_those_of_the_run(clean_catalogs, tmp_path):
+    dataset, detections = load(make_dicts(), noisy, ["cat", "dog"], "matrix")
+    run = score_run("run", dataset, detections)
+    text = write_report(tmp_path, dataset, [run]).read_text(encoding="utf-8")
+    tips = re.findall(r'data-tip="(cat|dog) detected as (\w+): (\d+), ([\d.]+) %"', text)
+    names = ("cat", "dog", "missed")
+    expected = {
+        (label, found, str(run.confusion[row, column]))
+        for row, label in enumerate(names[:2])
+        for column, found in enumerate(names)
+    }
+    assert {tip[:3] for tip in tips} == expected
+    assert sum(float(tip[3]) for tip in tips if tip[0] == "cat") == pytest.approx(100, abs=0.2)
+    rows = text[text.index("dAP50 (points)") :]
+    for number, kind in enumerate(REPAIRS):
+        gains = "".join(f"<td>{100 * gain:.2f}</td>" for gain in run.gains.values[number])
+        assert f"<tr><td>{kind}</td>{gains}</tr>".replace("nan", "n/a") in rows
 
 
 def test_nothing_detected_no_tracks_no_images(clean_catalogs, tmp_path):
@@ -132,7 +139,7 @@ def test_nothing_detected_no_tracks_no_images(clean_catalogs, tmp_path):
     text = write_report(tmp_path, dataset, [run]).read_text(encoding="utf-8")
     assert "mAP50-slow is unavailable: track_id is missing in 20 of 20 annotations." in text
     assert "the frame cannot be read" in text
-    assert not (tmp_path / "figures" / "motion_bars.png").exists()
+    assert "<video" not in text
 
 
 def test_other_protocols_and_no_objects(clean_catalogs, tmp_path):
@@ -207,7 +214,7 @@ def test_the_page_fits_a_phone_and_the_dark(clean_catalogs, tmp_path):
     dataset, detections = load(make_dicts(), noisy, ["cat", "dog"], "phone")
     path = write_report(tmp_path, dataset, [score_run("run", dataset, detections)])
     text = path.read_text(encoding="utf-8")
-    assert text.count("<table>") == text.count('<div class="wide"><table>') > 3
+    assert text.count("<table") == text.count('<div class="wide"><table') > 3
     assert ".wide { overflow-x: auto; }" in text
     assert "minmax(min(300px, 100%), 1fr)" in text
     assert "@media (prefers-color-scheme: dark)" in text
