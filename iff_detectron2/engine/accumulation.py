@@ -124,6 +124,16 @@ class AccumulatingTrainer(CheckedTrainer):
         self.optimizer.step()
 
 
+def loss_scaler(device_type: str, precision: torch.dtype) -> torch.amp.GradScaler:
+    """Build what scales the loss, in float16 alone, whose gradients end at 65504.
+
+    It starts at 2^12 and not at PyTorch's 2^16, which has no room for a gradient above 1: that of
+    the flow layer passes it once the flow is learnt, and its steps would be left out.
+    """
+    enabled = precision is torch.float16
+    return torch.amp.GradScaler(device_type, init_scale=2.0**12, enabled=enabled)
+
+
 class AccumulatingAMPTrainer(AccumulatingTrainer, AMPTrainer):
     """The same in mixed precision, on a CPU too.
 
@@ -142,8 +152,7 @@ class AccumulatingAMPTrainer(AccumulatingTrainer, AMPTrainer):
         """
         self._device_type = next(model.parameters()).device.type
         if kwargs.get("grad_scaler") is None:
-            scaled = precision is torch.float16
-            kwargs["grad_scaler"] = torch.amp.GradScaler(self._device_type, enabled=scaled)
+            kwargs["grad_scaler"] = loss_scaler(self._device_type, precision)
         super().__init__(model, *args, **kwargs)
         self.precision = precision
 

@@ -6,6 +6,7 @@ import argparse
 import weakref
 from typing import Any
 
+import torch
 from detectron2.config import instantiate
 from detectron2.engine import (
     AMPTrainer,
@@ -23,6 +24,7 @@ from torch import nn
 
 from iff_detectron2.utils.folder_lock import own_folder
 
+from .accumulation import loss_scaler
 from .checkpoint import VideoCheckpointer
 from .config_file import find_config
 from .defaults import check_output_folder, read_lazy_config
@@ -85,7 +87,12 @@ def _train(cfg: DictConfig, model: nn.Module, resume: bool) -> dict[str, Any] | 
         **settings.get("ddp", {"broadcast_buffers": False}),
         device_ids=[comm.get_local_rank()] if on_gpu else None,
     )
-    trainer = (AMPTrainer if amp else SimpleTrainer)(parallel, loader, optimizer)
+    of_step = (parallel, loader, optimizer)
+    if amp:
+        scaler = loss_scaler("cuda", torch.float16)
+        trainer = AMPTrainer(*of_step, grad_scaler=scaler)
+    else:
+        trainer = SimpleTrainer(*of_step)
     checkpointer = VideoCheckpointer(
         parallel, settings.output_dir, trainer=weakref.proxy(trainer), needs="frozen"
     )
