@@ -13,6 +13,7 @@ import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import tree_unflatten
 
 from iff_detectron2.layers.standard_forms import STANDARD_FORMS
 
@@ -133,6 +134,25 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
         with _quiet():
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     except Exception as error:  # whatever compiler it is
+        raise NotExported(first_line(error)) from error
+
+
+def run_aoti(path: Path, program: ExportedProgram, args: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Run a package of AOTInductor.
+
+    Args:
+        path: of the package.
+        program: what it was compiled from, which knows how its arguments are nested.
+        args: one tensor after the other.
+
+    Raises:
+        NotExported: it does not load, or not take the arguments.
+    """
+    positional, named = tree_unflatten(list(args), program.call_spec.in_spec)
+    try:
+        with _quiet(), torch.no_grad():
+            return torch._inductor.aoti_load_package(str(path))(*positional, **named)
+    except (RuntimeError, ValueError, OSError) as error:
         raise NotExported(first_line(error)) from error
 
 

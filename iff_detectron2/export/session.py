@@ -25,6 +25,7 @@ from .programs import (
     free_sides,
     in_standard_operators,
     largest_difference,
+    run_aoti,
     run_onnx,
     trace_heads,
     write_aoti,
@@ -195,15 +196,22 @@ class ExportSession:
             self.say(f"{target}: equal to the model within {difference:.1e} by ONNX Runtime")
 
     def compile(self) -> None:
-        """Compile packages of AOTInductor of what was exported."""
-        for name, accepted in self._accepted.items():
+        """Compile packages of AOTInductor of what was exported, and compare them with the model."""
+        for name, made in self._accepted.items():
             target = name.replace(".pt2", ".aoti.pt2")
+            path = self.folder / target
             try:
-                write_aoti(in_standard_operators(accepted.program), self.folder / target)
+                program = in_standard_operators(made.program)
+                write_aoti(program, path)
+                runs = [(run_aoti(path, program, given), e) for given, e in made.cases]
+                difference = max(largest_difference(got, e) for got, e in runs)
+                if difference > TOLERANCE:
+                    raise NotExported(f"it differs from the model by {difference:.1e}")
             except NotExported as error:
+                path.unlink(missing_ok=True)
                 self._leave_out(target, error)
                 continue
-            self.say(f"{target}: compiled")
+            self.say(f"{target}: equal to the model within {difference:.1e}")
 
     def _export(
         self, name: str, part: nn.Module, args: tuple[Any, ...], free: Any

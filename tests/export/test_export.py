@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_unflatten
 from toy_models import build, randomise_flow, tiny_cfg
 from video_runs import SIZES, make_frames, make_model, spread_scores
 
@@ -296,3 +297,32 @@ def test_a_file_of_another_export_is_refused(exported, tmp_path):
     (tmp_path / "key.pt2").write_bytes((exported.folder / "frame.pt2").read_bytes())
     with pytest.raises(ValueError, match=r"key\.pt2 is not the file that was written"):
         VideoRunner(tmp_path)
+
+
+def test_a_package_that_differs_from_the_model_is_left_out(exported, tmp_path, monkeypatch):
+    """The compiler, which takes minutes, is replaced: by one that gets `key` wrong."""
+    from iff_detectron2.export import session
+
+    def run(path, program, args):
+        assert path.read_bytes() == b"compiled"
+        positional, named = tree_unflatten(list(args), program.call_spec.in_spec)
+        out = program.module()(*positional, **named)
+        return [x + 0.1 * path.name.startswith("key") for x in out]
+
+    monkeypatch.setattr(session, "write_aoti", lambda program, path: path.write_bytes(b"compiled"))
+    monkeypatch.setattr(session, "run_aoti", run)
+    made = export(tmp_path, exported.cfg, exported.model, aoti=True)
+    assert made.said[-2].startswith("frame.aoti.pt2: equal to the model within ")
+    assert made.said[-1].startswith("no key.aoti.pt2: it differs from the model by ")
+    manifest = read_manifest(tmp_path)
+    assert "frame.aoti.pt2" in manifest.files
+    assert set(manifest.left_out) == {"key.aoti.pt2"}
+    assert not (tmp_path / "key.aoti.pt2").exists()
+
+
+@pytest.mark.endurance
+def test_packages_of_aotinductor_give_what_the_model_gives(tmp_path):
+    made = export(tmp_path, tiny_cfg(*SIZES), make_model(), frame_size=(48, 72), aoti=True)
+    assert read_manifest(tmp_path).left_out == {}
+    packages = [line for line in made.said if ".aoti.pt2: equal to the model within " in line]
+    assert len(packages) == 2
