@@ -73,6 +73,9 @@ def adaptation_config(
     solver.CLIP_GRADIENTS.ENABLED = False
     solver.REFERENCE_WORLD_SIZE = 0
     solver.CHECKPOINT_PERIOD = cfg.TEST.EVAL_PERIOD = 100
+    # Beside the losses of a detector it is larger; restoration's own are a few hundredths, and a
+    # larger one would lead the flow and the weights alone.
+    cfg.MODEL.IFF.TRL.WEIGHT = 0.1
     cfg.INPUT.VIDEO.NUM_REFS = 3
     cfg.INPUT.MIN_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,)
     cfg.INPUT.MAX_SIZE_TRAIN = cfg.INPUT.MAX_SIZE_TEST

@@ -193,6 +193,8 @@ def test_widths_that_a_plain_config_has_for_its_temporal_part_stay() -> None:
 def test_a_video_config_stays_and_overrides_have_the_last_word(tmp_path) -> None:
     cfg = tiny_cfg("MODEL.IFF.FLOW.CHANNELS", 24)
     adapted = adaptation_config(cfg, ["a.mp4"], tmp_path, ["SOLVER.MAX_ITER", 7])
+    # A detector's own weight of the alignment loss would lead the flow alone here.
+    assert adapted.MODEL.IFF.TRL.WEIGHT == 0.1
     assert adapted.MODEL.IFF.FLOW.CHANNELS == 24
     assert adapted.SOLVER.MAX_ITER == 7
     assert adapted.MODEL.IFF.ADAPT.INPUTS == ["a.mp4"]
