@@ -44,7 +44,6 @@ format: $(READY)
 
 # A page, a link between pages or a docstring that is wrong ends it.
 docs: $(READY)
-	$(BIN)/python -c "import furo, myst_parser, sphinx_copybutton" 2>/dev/null || $(BIN)/python -m pip install -q -e ".[docs]"
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -108,9 +108,9 @@ def test_every_room_with_public_names_is_in_the_reference(reference):
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("sphinx", reason='the site needs pip install -e ".[docs]"')
-    pytest.importorskip("furo", reason='the site needs pip install -e ".[docs]"')
-    pytest.importorskip("myst_parser", reason='the site needs pip install -e ".[docs]"')
+    pytest.importorskip("sphinx", reason="the site needs the extra `docs`")
+    pytest.importorskip("furo", reason="the site needs the extra `docs`")
+    pytest.importorskip("myst_parser", reason="the site needs the extra `docs`")
     build = ["-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")]
     result = subprocess.run(
         [sys.executable, "-m", "sphinx", *build], capture_output=True, text=True, check=False

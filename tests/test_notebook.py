@@ -51,9 +51,9 @@ def test_blocks_become_cells(maker):
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
-    nbclient = pytest.importorskip("nbclient", reason='needs pip install -e ".[notebook]"')
-    nbformat = pytest.importorskip("nbformat", reason='needs pip install -e ".[notebook]"')
-    pytest.importorskip("ipykernel", reason='needs pip install -e ".[notebook]"')
+    nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebook`")
+    nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebook`")
+    pytest.importorskip("ipykernel", reason="needs the extra `notebook`")
     for name in ("train_net.py", "configs", "iff_detectron2", "iff_detectron2_cli", "kernels"):
         (tmp_path / name).symlink_to(ROOT / name)  # a checkout that the test may write to
     (tmp_path / "docs").mkdir()

@@ -12,7 +12,7 @@ from detectron2.engine import HookBase
 from torch import Tensor
 
 from iff_detectron2.modeling.adaptation import Adaptation, AdaptedMap
-from iff_detectron2.visualization.image import resize
+from iff_detectron2.visualization.image import for_tensorboard, resize
 from iff_detectron2.visualization.panel import AlignmentRow, alignment_panel, feature_energy
 
 _TILE = 240
@@ -50,11 +50,11 @@ class AdaptationPanels(HookBase):
         maps, _ = model.eval().adapted_maps(clip)
         model.train(training)
         storage = self.trainer.storage
-        storage.put_image("adapt/features", _for_tensorboard(features_picture(maps)))
+        storage.put_image("adapt/features", for_tensorboard(features_picture(maps)))
         level = next((name for name, m in maps.items() if m.flow is not None), None)
         if level is not None:
             picture = self._flow_picture(clip, level, maps[level])
-            storage.put_image("adapt/flow", _for_tensorboard(picture))
+            storage.put_image("adapt/flow", for_tensorboard(picture))
 
     def _flow_picture(self, clip: Mapping[str, Any], level: str, shown: AdaptedMap) -> np.ndarray:
         key, *refs = (self._frame(image) for image in (clip["spoilt_image"], *clip["ref_images"]))
@@ -94,8 +94,3 @@ def features_picture(maps: Mapping[str, AdaptedMap]) -> np.ndarray:
 def _array(x: Tensor | None) -> np.ndarray:
     assert x is not None
     return x.float().cpu().numpy()
-
-
-def _for_tensorboard(picture: np.ndarray) -> np.ndarray:
-    """RGB [3, H, W], as Detectron2's writer wants it."""
-    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))

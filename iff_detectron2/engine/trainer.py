@@ -38,6 +38,7 @@ from .accumulation import (
     parts_of_a_step,
     training_precision,
 )
+from .alignment_panels import AlignmentPanels
 from .bad_step import describe_bad_step
 from .checkpoint import VideoCheckpointer
 from .flow_optimizer import with_flow_adamw
@@ -146,6 +147,7 @@ class VideoTrainer(DefaultTrainer):
         if comm.is_main_process():
             saved = self.saved_module(self._trainer.model)
             hooks.insert(position + 1, AlignmentAdviceHook(self.cfg, saved))
+            hooks.insert(position + 2, AlignmentPanels(self.cfg, saved))
         metrics_file = Path(self.cfg.OUTPUT_DIR) / "metrics.json"
         self._resume = ExactResume(self.cfg.SEED, self._trainer.data_loader, metrics_file)
         return [self._resume, *hooks]

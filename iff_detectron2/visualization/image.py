@@ -146,3 +146,8 @@ def readable_on(background: Color) -> Color:
     """Black or white, whichever contrasts more with the background (Rec. 601 luma)."""
     blue, green, red = background
     return BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else WHITE
+
+
+def for_tensorboard(picture: np.ndarray) -> np.ndarray:
+    """Return a picture, uint8 BGR [H, W, 3], as RGB [3, H, W], as Detectron2's writer wants it."""
+    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))
