@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from iff_detectron2 import __version__
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,6 +33,39 @@ def test_every_package_is_listed():
     }
     assert listed - there == {"iff_detectron2.kernels", "iff_detectron2.configs"}
     assert there <= listed
+
+
+def test_what_is_said_of_the_project_agrees():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    # What version 1.2.0 of the format asks for.
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == __version__
+    assert citation["license"] == project["license"]["text"]
+    assert citation["preferred-citation"]["authors"][0]["family-names"] == "Jin"
+    extras = project["optional-dependencies"]
+    table = (ROOT / "docs/getting_started.md").read_text()
+    assert set(re.findall(r"^\| `([\w-]+)` \| ", table, re.M)) == set(extras)
+    # `make test` leaves nothing out for want of a package.
+    (own,) = (word for word in extras["dev"] if word.startswith("iff_detectron2["))
+    named = set(own.partition("[")[2].rstrip("]").split(","))
+    assert named == set(extras) - {"dev", "bench", "detectron2"}
+
+
+def test_links_of_the_published_readme(tmp_path):
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "dev/publish_links.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = "![A](docs/a.webp) [b](docs/b.md#c) [d](https://e.org) [f](#g) [h](LICENSE)"
+    assert module.absolute(text, "https://host/o/n", "abc") == (
+        "![A](https://host/o/n/raw/abc/docs/a.webp) [b](https://host/o/n/blob/abc/docs/b.md#c) "
+        "[d](https://e.org) [f](#g) [h](https://host/o/n/blob/abc/LICENSE)"
+    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = module.absolute(readme, "https://host/o/n", "abc")
+    assert not re.findall(r"\]\((?!https?://|#)", made)
 
 
 INSTALLED = """

@@ -32,7 +32,7 @@ class MovingShapesOptions:
     num_val_frames: int | None = _option(
         None,
         "--val-frames",
-        "frames of a val video; left out, a quarter more than of train",
+        "frames of a val video (default: a quarter more than of train)",
     )
     size: tuple[int, int] = _option(
         (224, 160), "--size", "width and height of the frames in pixels"
