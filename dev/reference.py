@@ -28,8 +28,11 @@ API = {
     "postprocessing": ("iff_detectron2.postprocessing",),
     "evaluation": ("iff_detectron2.evaluation", "iff_detectron2.evaluation.report"),
     "doctor": ("iff_detectron2.doctor",),
-    "engine": ("iff_detectron2.engine", "iff_detectron2.model_zoo"),
-    "inference": ("iff_detectron2.inference.run", "iff_detectron2.inference.alignment"),
+    "engine": (
+        *("iff_detectron2.engine", "iff_detectron2.engine.window_alignment"),
+        "iff_detectron2.model_zoo",
+    ),
+    "inference": ("iff_detectron2.inference.run",),
     "export": ("iff_detectron2.export",),
     "deploy": ("iff_detectron2.deploy",),
     "visualization": (

@@ -242,7 +242,7 @@ def write_alignment_panel(
     import cv2
 
     from iff_detectron2.data import VIDDatasetMapper
-    from iff_detectron2.inference.alignment import alignment_rows
+    from iff_detectron2.engine.window_alignment import alignment_rows
     from iff_detectron2.visualization.panel import alignment_panel
 
     cfg = cfg.clone()

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import nn
 
-from iff_detectron2.inference.alignment import (
+from iff_detectron2.engine.window_alignment import (
     WarpError,
     align_window,
     rows_of,

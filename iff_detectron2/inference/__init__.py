@@ -1,6 +1,6 @@
-"""A video from iff_detectron2.utils import needs_detectron2  # noqa: F401
+"""A video from end to end: run, journal, output."""
 
-from end to end: run, journal, output, alignment panel."""
+from iff_detectron2.utils import needs_detectron2  # noqa: F401
 
 from .rescoring import RescoredFile, rescore_predictions
 

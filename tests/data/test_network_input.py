@@ -10,7 +10,7 @@ from video_runs import SIZES, make_frames
 from iff_detectron2.data import VIDDatasetMapper
 from iff_detectron2.data.network_input import NetworkInput
 from iff_detectron2.engine import VideoPredictor
-from iff_detectron2.inference.alignment import alignment_rows, window_sample
+from iff_detectron2.engine.window_alignment import alignment_rows, window_sample
 
 GREY = ("MODEL.PIXEL_MEAN", [110.0], "MODEL.PIXEL_STD", [50.0])
 FORMATS = {"BGR": (), "RGB": (), "YUV-BT.601": (), "HSV": (), "L": GREY}

@@ -12,7 +12,7 @@ from toy_models import build, randomise_flow, tiny_cfg
 
 from iff_detectron2.data import register_imagenet_vid
 from iff_detectron2.engine.alignment_panels import AlignmentPanels, weight_bars
-from iff_detectron2.inference.alignment import WarpError
+from iff_detectron2.engine.window_alignment import WarpError
 
 
 class Trainer(TrainerBase):

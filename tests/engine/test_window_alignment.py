@@ -6,7 +6,7 @@ from toy_models import tiny_cfg
 from video_runs import SIZES, make_frames, make_model
 
 from iff_detectron2.engine import VideoPredictor
-from iff_detectron2.inference.alignment import (
+from iff_detectron2.engine.window_alignment import (
     WindowAlignment,
     align_window,
     warp_errors,
@@ -79,7 +79,7 @@ def test_window_of_a_model(fuse_key):
 
 
 def test_zero_flow_check_sees_a_wrong_fusion(monkeypatch):
-    from iff_detectron2.inference import alignment as module
+    from iff_detectron2.engine import window_alignment as module
 
     wrong = module.warp_and_aggregate
     monkeypatch.setattr(module, "warp_and_aggregate", lambda *args: wrong(*args) * 1.001)
