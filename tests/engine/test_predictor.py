@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.data import detection_utils
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from toy_models import build, tiny_cfg
 from video_runs import SIZES, make_frames, make_model, spread_scores, write_frames
 
@@ -15,6 +16,9 @@ from iff_detectron2.data.catalog import register_video_dataset
 from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.engine import predictor as predictor_module
 from iff_detectron2.engine.acceleration import prepare_for_inference
+from iff_detectron2.layers import aggregation
+from iff_detectron2.layers.pixels import join_samples
+from iff_detectron2.modeling import codes, flow_estimator
 
 LENGTHS = (1, 2, 5, 10, 11, 21, 60)
 
@@ -116,27 +120,40 @@ def test_every_frame_passes_the_backbone_once_and_the_memory_is_bounded(model):
 
 
 class Operations(TorchDispatchMode):
-    """Counts what is dispatched; one of our operators counts once, whatever it does inside."""
+    """Counts what is dispatched; one of our operators counts once, whatever it does inside.
+
+    Attributes:
+        count: operations.
+        written: bytes of the tensors that they return, those of views left out.
+    """
 
     def __init__(self):
         super().__init__()
-        self.count = 0
+        self.count = self.written = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.count += 1
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        given, made = (
+            [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)]
+            for tree in ((args, kwargs), out)
+        )
+        lies_in = {x.untyped_storage().data_ptr() for x in given}
+        self.written += sum(x.nbytes for x in made if x.untyped_storage().data_ptr() not in lies_in)
+        return out
 
 
-def operations_of_a_frame(*opts, config):
-    """Operations of a frame in the middle of a video."""
+def operations_of_a_frame(*opts, config, start=lambda: None):
+    """Operations of a frame in the middle of a video; `start` is called in front of it."""
     cfg = tiny_cfg(*SIZES, *opts, config=config)
     predictor = VideoPredictor(cfg, prepare_for_inference(build(cfg)))
     *before, last = make_frames(30)
     for frame in before:
         predictor.push(frame)
+    start()
     with Operations() as operations:
         predictor.push(last)
-    return operations.count
+    return operations
 
 
 def test_a_window_of_20_adds_few_operations_to_a_frame():
@@ -144,12 +161,31 @@ def test_a_window_of_20_adds_few_operations_to_a_frame():
 
     R-FCN's own, 459 then, are mostly those of its heads.
     """
-    plain = operations_of_a_frame(config="MovingShapes/rfcn.yaml")
+    plain = operations_of_a_frame(config="MovingShapes/rfcn.yaml").count
     streaming = operations_of_a_frame(
         *("TEST.VIDEO.NUM_REFS", 20), config="MovingShapes/iff_net_C.yaml"
-    )
+    ).count
     assert plain > 200
     assert streaming - plain <= 120
+
+
+def test_joining_the_codes_of_a_window_is_a_small_part_of_what_a_frame_writes(monkeypatch):
+    """On a CPU those of the flow alone; features and embeddings are used where they lie."""
+    joined = []
+
+    def join(parts):
+        together = join_samples(parts)
+        joined.append(together.nbytes)
+        return together
+
+    for module in (flow_estimator, codes, aggregation):
+        monkeypatch.setattr(module, "join_samples", join)
+    operations = operations_of_a_frame(
+        *("TEST.VIDEO.NUM_REFS", 20), config="MovingShapes/iff_net_C.yaml", start=joined.clear
+    )
+    # By hand: 16 channels of 5 x 8 cells, in float32.
+    assert sum(joined) == 20 * 16 * 5 * 8 * 4
+    assert sum(joined) < 0.03 * operations.written
 
 
 def test_results_come_as_late_as_the_window_looks_ahead(model):

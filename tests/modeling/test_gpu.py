@@ -6,7 +6,9 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 from toy_models import build, make_video, randomise_flow, tiny_cfg, training_sample, window_sample
+from video_runs import SIZES, make_frames, make_model
 
+from iff_detectron2.engine import VideoPredictor
 from iff_detectron2.layers.backend import use_triton
 
 pytestmark = [
@@ -59,6 +61,28 @@ def test_a_frame_is_encoded_and_fused_without_waiting_for_the_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(fused.cpu(), expected)
+
+
+def test_iterating_on_the_gpu_gives_what_pushing_on_the_cpu_gives(monkeypatch):
+    """Frames come from pinned memory and results one frame late, none lost and none before it is
+    there."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    frames = make_frames(9)
+    predictors = [
+        VideoPredictor(tiny_cfg(*SIZES, "MODEL.DEVICE", device), make_model().to(device))
+        for device in ("cpu", "cuda")
+    ]
+    expected, late = predictors
+    assert late.prepare(frames[0]).image.is_pinned()
+    results = [result for frame in frames for result in expected.push(frame)] + expected.flush()
+    found = list(late(frames))
+    assert [index for index, _, _ in found] == [index for index, _ in results] == list(range(9))
+    for (_, frame, got), (index, wanted) in zip(found, results, strict=True):
+        assert frame is frames[index]
+        assert got.scores.device.type == "cpu"
+        torch.testing.assert_close(got.scores, wanted.scores, rtol=1e-3, atol=1e-4)
+        boxes = got.pred_boxes.tensor, wanted.pred_boxes.tensor
+        torch.testing.assert_close(*boxes, rtol=1e-3, atol=0.1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
