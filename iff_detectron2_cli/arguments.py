@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -83,6 +84,8 @@ def run_told(prog: str, run: Callable[[], Any]) -> int:
     Returns:
         What the command returns, 0 if that is no number; 2 after a mistake.
     """
+    # Of Detectron2's own code; there is nothing that its user could do.
+    warnings.filterwarnings("ignore", message=r"torch\.meshgrid: in an upcoming release")
     try:
         code = run()
     except (ValueError, OSError, ImportError) as error:

@@ -183,7 +183,7 @@ def open_source(what: str, fps: float | None = None) -> FrameSource:
         source = CameraSource(int(what))
     else:
         raise FileNotFoundError(
-            f"{what} is no video file, no folder of images and no number of a camera"
+            f"there is no {what}: no video file, no folder of images, no number of a camera"
         )
     if fps is not None:
         if not (np.isfinite(fps) and fps > 0):

@@ -1,8 +1,9 @@
 import argparse
+import warnings
 
 import pytest
 
-from iff_detectron2_cli.arguments import Parser, did_you_mean
+from iff_detectron2_cli.arguments import Parser, did_you_mean, run_told
 
 
 @pytest.fixture
@@ -70,3 +71,14 @@ def test_an_option_behind_a_name_is_refused_and_not_read_for_ever(capsys):
         parser.parse_args(["name", "--option", "value"])
     assert "write --option before" in capsys.readouterr().err
     assert parser.parse_args(["--option", "v", "name", "K", "1"]).opts == ["K", "1"]
+
+
+def test_a_warning_that_no_user_can_act_on_is_not_shown():
+    def run():
+        warnings.warn("torch.meshgrid: in an upcoming release, it will be", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert run_told("prog", run) == 0
+    assert [str(warning.message) for warning in shown] == ["something else"]

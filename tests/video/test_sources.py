@@ -181,7 +181,7 @@ def test_camera(monkeypatch):
 def test_what_is_no_video_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="holds no image"):
         open_source(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"no video file, no folder .* camera"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nothing: no video file, no folder"):
         open_source(str(tmp_path / "nothing"))
     text = tmp_path / "text.mp4"
     text.write_text("no video")
