@@ -5,11 +5,15 @@ not touch a GPU. Without Detectron2 it can be imported for `iff_detectron2.deplo
 `iff_detectron2.layers`; what needs Detectron2 says how to install it.
 """
 
+import warnings
 from importlib.util import find_spec
 
 if find_spec("detectron2") is not None:
-    from . import data, modeling
-    from .config import add_iff_config
+    with warnings.catch_warnings():
+        # fvcore, of Detectron2, compiles its losses by it, which a user can do nothing about.
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+        from . import data, modeling
+        from .config import add_iff_config
 else:
 
     def __getattr__(name: str) -> object:

@@ -119,3 +119,16 @@ def test_the_wheel_works_without_the_repository(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("iff-detectron2 ")
+
+
+IMPORTS = (
+    "iff_detectron2",
+    "iff_detectron2.deploy, iff_detectron2.engine, iff_detectron2.evaluation",
+    "iff_detectron2.export, iff_detectron2.inference.adapt, iff_detectron2_cli.main",
+)
+
+
+@pytest.mark.parametrize("modules", IMPORTS)
+def test_an_import_warns_of_nothing(modules):
+    command = [sys.executable, "-W", "error", "-c", f"import {modules}"]
+    subprocess.run(command, check=True, cwd=ROOT)

@@ -24,6 +24,12 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["iff_detectron2.engine"])
 
 
+def get_ready() -> None:
+    """Let the server of processes import what they need: else the first run is the longest."""
+    process = _start(os.getpid)
+    process.join()
+
+
 def start(
     output: Path, datasets: Path, *args: str, world: int = 1, die_after: str = ""
 ) -> list[ForkServerProcess]:

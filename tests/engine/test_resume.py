@@ -37,6 +37,7 @@ def datasets(tmp_path_factory) -> Path:
 
 
 def run(output: Path, datasets: Path, *args: str, **options) -> float:
+    training.get_ready()
     began = time.monotonic()
     codes = training.wait(training.start(output, datasets, *RUN, *args, **options))
     assert not any(codes), output.with_name(f"{output.name}.0.txt").read_text()[-3000:]

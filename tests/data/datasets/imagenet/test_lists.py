@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -122,3 +123,17 @@ def test_missing_list_says_what_to_do(tmp_path: Path, reader) -> None:
         FileNotFoundError, match=r"nowhere\.txt .*DETECTRON2_DATASETS.*index.*synth"
     ):
         reader(tmp_path / "nowhere.txt")
+
+
+@pytest.mark.parametrize("reader", [read_frames_list, read_videos_list])
+@pytest.mark.parametrize("digits", [9, 25, 100_000])
+@pytest.mark.parametrize("column", [2, 3])
+def test_lengths_of_many_digits_are_refused_at_once(list_file, reader, digits, column) -> None:
+    """X4: a reader that counts to such a number does not end."""
+    fields = ["train/a", "1", "0", "3"]
+    fields[column] = "9" * digits
+    path = list_file(" ".join(fields))
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"list\.txt:1: "):
+        reader(path)
+    assert time.process_time() - began < 1
