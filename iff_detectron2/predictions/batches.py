@@ -136,9 +136,13 @@ def _problem_of_frame(entry: Mapping[str, Any]) -> str:
         return f"image_id must be a number or a name, got {image_id!r:.80}"
     if video_id is not None and not isinstance(video_id, int | str):
         return f"video_id must be a name or a number, got {video_id!r:.80}"
-    for key, value in (("frame_index", index), ("frame_number", number)):
+    # A number of the source may be a time in nanoseconds.
+    limits = (("frame_index", index, LARGEST_ID), ("frame_number", number, 2**63 - 1))
+    for key, value, most in limits:
         if value is not None and not isinstance(value, int):
             return f"{key} must be a whole number, got {value!r:.80}"
+        if value is not None and abs(value) > most:
+            return f"{key} must be a whole number up to {most}, got {value!r:.80}"
     return ""
 
 

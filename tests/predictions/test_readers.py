@@ -144,6 +144,11 @@ def entries():
         ({"frame_index": 3}, "image_id 3: the file says that this is frame 3 of video 'video0'"),
         ({"frame_index": "2"}, "image_id 3: frame_index must be a whole number, got '2'"),
         ({"frame_number": 0.5}, "image_id 3: frame_number must be a whole number, got 0.5"),
+        ({"frame_index": 2**70}, "image_id 3: frame_index must be a whole number up to 2147483647"),
+        (
+            {"frame_number": 2**63},
+            "image_id 3: frame_number must be a whole number up to 922337203",
+        ),
         ({"video_id": ["v"]}, r"image_id 3: video_id must be a name or a number, got \['v'\]"),
         ({"track_id": -2}, "image_id 3: track_id must be a whole number from 0, got -2"),
         ({"category_id": 2**31}, "image_id 3: category_id must be a whole number up to 2147483647"),
