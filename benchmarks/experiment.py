@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -181,8 +182,11 @@ def read_metrics(results: Path) -> dict[str, float]:
 
 
 def mean_and_deviation(values: Iterable[str | float], digits: int = 1) -> str:
-    """Write the mean of numbers, and their standard deviation where there are several."""
-    numbers = [float(value) for value in values]
+    """Write the mean of numbers, and their standard deviation where there are several.
+
+    NaN stands for what was not measured, and counts for nothing.
+    """
+    numbers = [number for number in map(float, values) if not math.isnan(number)]
     if not numbers:
         return "-"
     mean = f"{statistics.mean(numbers):.{digits}f}"

@@ -123,6 +123,8 @@ def test_mean_and_deviation_by_hand() -> None:
     assert mean_and_deviation(["1", 2, 6.0]) == "3.0 ± 2.6"  # sqrt((4 + 1 + 9) / 2)
     assert mean_and_deviation([1.26]) == "1.3"
     assert mean_and_deviation([]) == "-"
+    assert mean_and_deviation(["nan", float("nan")]) == "-"
+    assert mean_and_deviation(["nan", 1, "3"], 2) == "2.00 ± 1.41"
 
 
 def test_a_table_takes_its_place_in_a_page(tmp_path: Path) -> None:
