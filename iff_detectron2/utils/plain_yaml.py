@@ -10,6 +10,11 @@ import yaml
 # some hundred.
 MOST_VALUES = 100_000
 
+# Characters of a number, beyond which Python refuses most; one to the base of 60 (1:30:00) takes
+# time in the square of its length.
+LONGEST_NUMBER = 4300
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
 
 def load_plain_yaml(text: str) -> Any:
     """Read YAML as `yaml.safe_load` does, except that aliases cannot make much of little.
@@ -39,6 +44,8 @@ def load_plain_yaml(text: str) -> Any:
 def _values(node: yaml.Node, counts: dict[int, int]) -> int:
     """Count the values of a node as if each alias were written out."""
     if isinstance(node, yaml.ScalarNode):
+        if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+            raise yaml.YAMLError(f"a number of it has more than {LONGEST_NUMBER} characters")
         return 1
     known = counts.get(id(node))
     if known is None:

@@ -66,3 +66,11 @@ def test_values_that_pyyaml_stumbles_over_are_named(tmp_path, value):
     path.write_text(f"OUTPUT_DIR: {value}\n")
     with pytest.raises(ValueError, match=r"the config .*config\.yaml is no YAML"):
         load_config(str(path))
+
+
+@pytest.mark.parametrize("value", ["1:" * 500_000 + "1", "9" * 500_000, "1:" * 500_000 + "1.5"])
+def test_numbers_of_a_length_that_none_has_are_refused_at_once(value):
+    began = time.process_time()
+    with pytest.raises(yaml.YAMLError, match="more than 4300 characters"):
+        load_plain_yaml(f"a: [1, {value}]\n")
+    assert time.process_time() - began < 10
