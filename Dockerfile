@@ -1,7 +1,7 @@
 # docker build -t iff-detectron2 .                       CPU
 # docker build -t iff-detectron2 --build-arg TORCH=cuda .    GPU: docker run --gpus all ...
 #
-# docker run --rm -v "$PWD":/work iff-detectron2 predict --input my_video.mp4 --tracks \
+# docker run --rm -v "$PWD":/videos iff-detectron2 predict --input my_video.mp4 --tracks \
 #     --config-file COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml
 #
 # Python 3.10: the one on which the compiled part of the published Detectron2 loads.
@@ -26,7 +26,7 @@ RUN python -m venv .venv \
 COPY . .
 RUN PIP_NO_CACHE_DIR=1 python dev/setup_env.py --venv .venv
 
-ENV PATH=/opt/iff_detectron2/.venv/bin:$PATH FVCORE_CACHE=/work/.cache/iopath
-WORKDIR /work
+ENV PATH=/opt/iff_detectron2/.venv/bin:$PATH FVCORE_CACHE=/videos/.cache/iopath
+WORKDIR /videos
 ENTRYPOINT ["iff-detectron2"]
 CMD ["--help"]
