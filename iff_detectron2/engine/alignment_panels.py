@@ -13,13 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import nn
 
-from iff_detectron2.engine.window_alignment import (
-    WarpError,
-    align_window,
-    rows_of,
-    warp_errors,
-    window_sample,
-)
 from iff_detectron2.modeling import Aggregator
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.video.frames import read_frame
@@ -28,6 +21,13 @@ from iff_detectron2.visualization.panel import alignment_panel
 from iff_detectron2.visualization.plots import COLORS, tidy
 
 from .measured_videos import MeasuredVideos
+from .window_alignment import (
+    WarpError,
+    align_window,
+    rows_of,
+    warp_errors,
+    window_sample,
+)
 
 _TILE, _ROWS = 240, 4
 

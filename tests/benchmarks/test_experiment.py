@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from experiment import (
     replace_table,
     run_step,
 )
+from folder_owner import owned_by_another
 
 ORIGIN = {"commit": "abc", "versions": "torch 2", "machine": "a, 1 thread"}
 APPEND = "import sys; open(sys.argv[1], 'a').write('x')"
@@ -66,26 +66,13 @@ def test_rows_that_cannot_be_written_leave_those_that_are(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("experiment", ["ablation", "adaptation"])
 def test_one_process_works_on_an_experiment(tmp_path: Path, monkeypatch, experiment: str) -> None:
-    """Hold the folder in a process of its own, as a second run would find it."""
-    hold = (
-        "import sys; from iff_detectron2.utils.folder_lock import own_folder; "
-        "own_folder(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-    )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     places = ["--output", str(tmp_path), "--csv", str(tmp_path / "results.csv")]
     monkeypatch.setattr(sys, "argv", [experiment, *places])
-    try:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == "held\n"
-        with pytest.raises(BlockingIOError, match="is in use by another process"):
-            importlib.import_module(experiment).main()
-    finally:
-        owner.communicate()
+    with (
+        owned_by_another(tmp_path),
+        pytest.raises(BlockingIOError, match="is in use by another process"),
+    ):
+        importlib.import_module(experiment).main()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"] or not any(tmp_path.iterdir())
 
 

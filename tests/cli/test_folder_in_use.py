@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from folder_owner import owned_by_another
 from training_process import INSTANT
 from video_runs import command, make_frames, write_frames
 
 from iff_detectron2.data.moving_shapes import generate_moving_shapes
 from iff_detectron2_cli.main import main
 
-OWNER = """
-import sys, time
-from iff_detectron2.utils.folder_lock import own_folder
-own_folder(sys.argv[1])
-print("mine", flush=True)
-time.sleep(120)
-"""
-
 
 @pytest.fixture
 def owned(tmp_path) -> Iterator[tuple[Path, int]]:
     """Give a folder that another process owns, and the number of that process."""
     folder = tmp_path / "out"
-    words = [sys.executable, "-c", OWNER, str(folder)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "mine\n"
+    with owned_by_another(folder) as process:
         yield folder, process.pid
-        process.kill()
 
 
 @pytest.fixture

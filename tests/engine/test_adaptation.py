@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from detectron2.config import get_cfg
+from folder_owner import owned_by_another
 from toy_models import CONFIGS, build, tiny_cfg
 from video_runs import SIZES, make_frames, write_frames
 
@@ -146,26 +145,12 @@ def test_a_lazy_config_is_refused(tmp_path, capsys) -> None:
 
 
 def test_one_process_adapts_in_a_folder(plain_weights, tmp_path, capsys) -> None:
-    """Hold the folder in a process of its own, as a second run would find it."""
     write_frames(tmp_path / "video", make_frames(12))
     output = tmp_path / "out"
-    hold = (
-        "import sys; from iff_detectron2.utils.folder_lock import own_folder; "
-        "own_folder(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-    )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", hold, str(output)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert owner.stdout.readline() == "held\n"
-        config = ["--config-file", "MovingShapes/iff_net_C", "--weights", str(plain_weights)]
-        places = ["--input", str(tmp_path / "video"), "--output", str(output)]
+    config = ["--config-file", "MovingShapes/iff_net_C", "--weights", str(plain_weights)]
+    places = ["--input", str(tmp_path / "video"), "--output", str(output)]
+    with owned_by_another(output):
         assert main(["adapt", *config, *places, *map(str, tiny_cfg_words())]) == 2
-    finally:
-        owner.communicate()
     assert f"{output} is in use by another process" in capsys.readouterr().err
 
 

@@ -5,35 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from folder_owner import start_owner
 
 from iff_detectron2.utils.folder_lock import owned_folder
 
-OWNER = """
-import sys, time
-from iff_detectron2.utils.folder_lock import own_folder
-own_folder(sys.argv[1])
-print("mine", flush=True)
-time.sleep(60)
-"""
-
-
-def owner(folder: Path) -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "mine\n"
-    return process
-
 
 def test_the_second_process_gets_one_sentence(tmp_path):
-    process = owner(tmp_path / "run")
+    process = start_owner(tmp_path / "run")
     try:
         with (
             pytest.raises(
