@@ -75,6 +75,7 @@ ROWS = {
     "iff_net_D": Setting("IFF-Net-D", "iff_net_D", weights_of="iff_net_C"),
     "iff_net_E": Setting("IFF-Net-E", "iff_net_E", weights_of="iff_net_C"),
     "offset_weights": Setting("C, weights know the offset", "iff_net_C_offset_weights"),
+    "two_hypotheses": Setting("C, moved or still", "iff_net_C_two_hypotheses"),
     "context_trl": Setting("C, context TRL", "iff_net_C_context_trl"),
     "tracks": Setting("C, flow led by tracks", "iff_net_C_tracks"),
 }

@@ -1,12 +1,14 @@
 """What adaptation without labels brings on labelled video that it did not see.
 
-    python benchmarks/adaptation.py [--seeds 0 1 2] [--parts moving_shapes pets ablation]
-        [--methods plain average adapted supervised]
+    python benchmarks/adaptation.py [--seeds 0 1 2] [--parts moving_shapes fpn pets ablation]
+        [--methods plain average adapted adapted_other supervised]
     python benchmarks/adaptation.py --tables
 
 Trains a detector on clean frames, adapts it on deteriorated video without labels, and evaluates it
 with and without Seq-NMS+ on video with and without deteriorations, beside a video detector that was
-trained with the labels of deteriorated video. Interrupted, the same command goes on. Each result is
+trained with the labels of deteriorated video. `adapted_other` adapts on raw videos that are not
+those of the training set: another seed, larger frames, more objects. Part `fpn` is a Faster R-CNN
+with a feature pyramid in place of the R-FCN. Interrupted, the same command goes on. Each result is
 a row of results/adaptation.csv; `--tables` makes the tables of docs/adapt.md from that file alone.
 The part `pets` wants PETS09-S2L1 under datasets/ (docs/datasets.md).
 """
@@ -34,10 +36,32 @@ from iff_detectron2.utils.folder_lock import own_folder
 RESULTS = CHECKOUT / "results" / "adaptation.csv"
 PAGE = CHECKOUT / "docs" / "adapt.md"
 METRICS = ("mAP50", "slow", "medium", "fast", "stability_error", "average_delay")
-PARTS = ("moving_shapes", "pets", "ablation")
+PARTS = ("moving_shapes", "fpn", "pets", "ablation")
 RAW, SEQ_NMS = "none", "seq_nms_plus"
 # The average of the frames is the least that a training of the temporal part must beat.
-PLAIN, AVERAGE, ADAPTED, SUPERVISED = METHODS = ("plain", "average", "adapted", "supervised")
+METHODS = ("plain", "average", "adapted", "adapted_other", "supervised")
+PLAIN, AVERAGE, ADAPTED, OTHER, SUPERVISED = METHODS
+# Generated sets and the options that make them; `other` has nothing of the one that is tested on.
+SETS = {
+    "spoilt": (),
+    "clean": ("--severity", "0"),
+    "other": ("--seed", "7", "--size", "288x192", "--objects", "4", "--frames", "40"),
+}
+# The test of an adapted detector takes the window of the supervised one.
+WINDOW = ("TEST.VIDEO.NUM_REFS", "10")
+# The example's pyramid, trained for long enough to detect, on whole frames.
+FPN = [
+    *("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "INPUT.VIDEO.NUM_REFS", "0"),
+    *("TEST.VIDEO.NUM_REFS", "0", "SOLVER.MAX_ITER", "1600"),
+    *(
+        "INPUT.MIN_SIZE_TRAIN",
+        "(160,)",
+        "INPUT.MAX_SIZE_TRAIN",
+        "224",
+        "INPUT.MAX_SIZE_TEST",
+        "224",
+    ),
+]
 # Each loss left out once.
 ABLATION = {
     "without restoration": ["MODEL.IFF.ADAPT.LOSSES", "['HarmlessnessLoss']"],
@@ -138,36 +162,65 @@ def moving_shapes(
     output: Path, file: ResultsFile, seeds: Sequence[int], methods: Sequence[str]
 ) -> None:
     """Run the experiment on MovingShapes; a method may be one of the ablation."""
-    spoilt, clean = (output / "data" / name / "moving_shapes" for name in ("spoilt", "clean"))
-    synth = ["-m", "iff_detectron2_cli", "synth"]
-    run_step([*synth, str(spoilt)], output / "data", "spoilt")
-    run_step([*synth, str(clean), "--severity", "0"], output / "data", "clean")
-    train, val = "@VID_train_15frames", "@VID_val_videos"
-    tests = {"val": f"moving_shapes:{spoilt}{val}", "clean_val": f"moving_shapes:{clean}{val}"}
-    experiment = Experiment("moving_shapes", output / "moving_shapes", file, tests)
-    config, videos = "configs/MovingShapes/rfcn.yaml", spoilt / "Data" / "VID" / "train"
-    # The test of an adapted detector takes the window of the supervised one.
-    window = ["TEST.VIDEO.NUM_REFS", "10"]
+    experiment = _on_shapes("moving_shapes", output, file)
+    config, sets = "configs/MovingShapes/rfcn.yaml", list(experiment.tests)
     for seed in seeds:
-        plain = experiment.train(PLAIN, config, f"moving_shapes:{clean}{train}", seed)
+        plain = experiment.train(PLAIN, config, _labels(output, "clean"), seed)
         if PLAIN in methods:
-            experiment.evaluate(PLAIN, plain, config, seed, list(tests))
+            experiment.evaluate(PLAIN, plain, config, seed, sets)
         if AVERAGE in methods:
             folder = experiment.folder / f"seed{seed}" / AVERAGE
             rule = "configs/MovingShapes/average.yaml"
-            experiment.evaluate(AVERAGE, folder, rule, seed, list(tests), *window, trained=plain)
-        for name in (ADAPTED, *ABLATION):
+            experiment.evaluate(AVERAGE, folder, rule, seed, sets, *WINDOW, trained=plain)
+        for name in (ADAPTED, OTHER, *ABLATION):
             if name in methods:
-                opts = [*window, *ABLATION.get(name, [])]
+                opts = [*WINDOW, *ABLATION.get(name, [])]
+                videos = _raw_videos(output, "other" if name == OTHER else "spoilt")
                 where = name.replace(" ", "_")
                 folder = experiment.adapt(where, plain, config, videos, seed, *opts)
-                adapted = str(folder / "adapted.yaml")
-                experiment.evaluate(name, folder, adapted, seed, list(tests))
+                experiment.evaluate(name, folder, str(folder / "adapted.yaml"), seed, sets)
         if SUPERVISED in methods:
             config_c = "configs/MovingShapes/iff_net_C.yaml"
-            data = f"moving_shapes:{spoilt}{train}"
-            folder = experiment.train(SUPERVISED, config_c, data, seed)
-            experiment.evaluate(SUPERVISED, folder, config_c, seed, list(tests))
+            folder = experiment.train(SUPERVISED, config_c, _labels(output, "spoilt"), seed)
+            experiment.evaluate(SUPERVISED, folder, config_c, seed, sets)
+
+
+def fpn(output: Path, file: ResultsFile, seeds: Sequence[int], methods: Sequence[str]) -> None:
+    """Run the experiment on MovingShapes with a Faster R-CNN with a feature pyramid."""
+    experiment = _on_shapes("fpn", output, file)
+    config, sets = "projects/FasterRCNN/iff_faster_rcnn_FPN.yaml", list(experiment.tests)
+    for seed in seeds:
+        plain = experiment.train(PLAIN, config, _labels(output, "clean"), seed, *FPN)
+        if PLAIN in methods:
+            experiment.evaluate(PLAIN, plain, config, seed, sets, *FPN)
+        if ADAPTED in methods:
+            videos = _raw_videos(output, "spoilt")
+            folder = experiment.adapt(ADAPTED, plain, config, videos, seed, *FPN, *WINDOW)
+            experiment.evaluate(ADAPTED, folder, str(folder / "adapted.yaml"), seed, sets)
+
+
+def _on_shapes(part: str, output: Path, file: ResultsFile) -> Experiment:
+    """Make the sets of MovingShapes unless they are there, and an experiment tested on two."""
+    for name, options in SETS.items():
+        command = ["-m", "iff_detectron2_cli", "synth", str(_shapes(output, name)), *options]
+        run_step(command, output / "data", name)
+    specs = {
+        test: f"moving_shapes:{_shapes(output, name)}@VID_val_videos"
+        for test, name in {"val": "spoilt", "clean_val": "clean"}.items()
+    }
+    return Experiment(part, output / part, file, specs)
+
+
+def _shapes(output: Path, name: str) -> Path:
+    return output / "data" / name / "moving_shapes"
+
+
+def _labels(output: Path, name: str) -> str:
+    return f"moving_shapes:{_shapes(output, name)}@VID_train_15frames"
+
+
+def _raw_videos(output: Path, name: str) -> Path:
+    return _shapes(output, name) / "Data" / "VID" / "train"
 
 
 def pets(output: Path, file: ResultsFile, seeds: Sequence[int], methods: Sequence[str]) -> None:
@@ -243,6 +296,8 @@ def main() -> None:
         own_folder(output)  # another process would train the same detectors
         if "moving_shapes" in args.parts:
             moving_shapes(output, file, args.seeds, args.methods)
+        if "fpn" in args.parts:
+            fpn(output, file, args.seeds, args.methods)
         if "pets" in args.parts:
             pets(output, file, args.seeds, args.methods)
         if "ablation" in args.parts:

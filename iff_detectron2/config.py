@@ -40,8 +40,8 @@ def add_iff_config(cfg: CN) -> None:
     cfg.MODEL.IFF = CN()
     # Feature maps of the backbone to aggregate; empty for all of them.
     cfg.MODEL.IFF.IN_FEATURES = []
-    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, OffsetAwareAggregator, SimilarityAggregator,
-    # AverageAggregator, DeformableAggregator.
+    # One of AGGREGATOR_REGISTRY: FlowGuidedAggregator, OffsetAwareAggregator,
+    # TwoHypothesesAggregator, SimilarityAggregator, AverageAggregator, DeformableAggregator.
     cfg.MODEL.IFF.AGGREGATOR = "FlowGuidedAggregator"
     # The key frame itself is one of the fused frames; in training too (FGFA's release: not there).
     cfg.MODEL.IFF.FUSE_KEY_FRAME = True

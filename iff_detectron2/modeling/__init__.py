@@ -38,6 +38,7 @@ from .similarity_aggregation import Embedding, SimilarityAggregator
 from .temporal import TemporalAggregation
 from .temporal_for import temporal_for
 from .track_motion import TrackLoss
+from .two_hypotheses_aggregation import TwoHypothesesAggregator
 from .video_arch import (
     VideoFCOS,
     VideoGeneralizedRCNN,
@@ -76,6 +77,7 @@ __all__ = [
     "TemporalAggregation",
     "TrackLoss",
     "TransformationResidualLoss",
+    "TwoHypothesesAggregator",
     "VideoFCOS",
     "VideoGeneralizedRCNN",
     "VideoMixin",

@@ -36,6 +36,6 @@ def test_tables_by_hand() -> None:
 def test_the_docs_show_what_the_file_holds() -> None:
     made = adaptation.tables(adaptation.results_file(adaptation.RESULTS).rows())
     page = adaptation.PAGE.read_text()
-    for name in ("moving_shapes", "pets"):
+    for name in ("moving_shapes", "fpn", "pets"):
         table = made.get(name, "Not measured yet.")
         assert f"<!-- {name} -->\n{table}\n<!-- end of {name} -->" in page

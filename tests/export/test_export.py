@@ -244,6 +244,7 @@ def other_detector(*opts, config="MovingShapes/iff_net_C.yaml"):
         ("rfcn", ()),
         ("iff_net_C", ("TEST.VIDEO.CAUSAL", True, "TEST.VIDEO.NUM_REFS", 1)),
         ("iff_net_C", ("MODEL.IFF.AGGREGATOR", "OffsetAwareAggregator")),
+        ("iff_net_C", ("MODEL.IFF.AGGREGATOR", "TwoHypothesesAggregator")),
         ("iff_net_C", ("MODEL.IFF.EMBEDDING.BEFORE_WARP", False, "INPUT.FORMAT", "RGB")),
     ],
     ids=["plain", "causal", "offsets", "embedded-after"],

@@ -15,6 +15,7 @@ from iff_detectron2.modeling import (
     FlowGuidedAggregator,
     OffsetAwareAggregator,
     SimilarityAggregator,
+    TwoHypothesesAggregator,
     build_aggregator,
 )
 from iff_detectron2.modeling.similarity_aggregation import Embedding, similarity
@@ -228,6 +229,10 @@ OWN = {
         "flow_estimator": ConstantFlow(1.0, 0.0),
         "embedding": Embedding(3, 4, 5),
         "max_offset": 2,
+    },
+    TwoHypothesesAggregator: {
+        "flow_estimator": ConstantFlow(1.0, 0.0),
+        "embedding": Embedding(3, 4, 5),
     },
     DeformableAggregator: {
         "in_channels": 3,

@@ -187,6 +187,7 @@ def test_unknown_feature_names_the_key():
         (("MODEL.IFF.FLOW.NAME", "BasicIFF"), True),
         (("MODEL.IFF.AGGREGATOR", "AverageAggregator"), False),
         (("MODEL.IFF.AGGREGATOR", "OffsetAwareAggregator"), True),
+        (("MODEL.IFF.AGGREGATOR", "TwoHypothesesAggregator"), True),
         (("MODEL.IFF.TRL.NAME", "ContextResidualLoss"), True),
         (("MODEL.IFF.FUSE_KEY_FRAME_IN_TRAINING", False), True),
         (("MODEL.IFF.FLOW.NAME", "FlowNetS"), True),
