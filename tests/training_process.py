@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -119,6 +120,15 @@ def _prepare(environment: dict[str, str], log: Path, die_after: str) -> None:
         saver.save = dying(saver.save, lambda self, name: name)
         saver.save_model = dying(saver.save_model, lambda self, name: name)
         VideoTrainer.run_step = dying(VideoTrainer.run_step, lambda self: f"step {self.iter}")
+
+
+def wait_for_loop(ranks: list[ForkServerProcess], output: Path) -> None:
+    """Return when a training that was started says that its first step is next, or has ended."""
+    log = output.with_name(f"{output.name}.0.txt")
+    while ranks[0].is_alive():
+        if log.exists() and "Starting training from iteration" in log.read_text():
+            return
+        time.sleep(0.02)
 
 
 def wait(ranks: list[ForkServerProcess]) -> list[int | None]:

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import training_process as training
@@ -36,18 +37,28 @@ def datasets(tmp_path_factory) -> Path:
     return folder
 
 
-def run(output: Path, datasets: Path, *args: str, **options) -> float:
+class Undisturbed(NamedTuple):
+    """Folder of a run that nothing disturbed; seconds until its first step, and from there on."""
+
+    output: Path
+    start: float
+    loop: float
+
+
+def run(output: Path, datasets: Path, *args: str, **options) -> Undisturbed:
     training.get_ready()
     began = time.monotonic()
-    codes = training.wait(training.start(output, datasets, *RUN, *args, **options))
+    ranks = training.start(output, datasets, *RUN, *args, **options)
+    training.wait_for_loop(ranks, output)
+    first_step = time.monotonic()
+    codes = training.wait(ranks)
     assert not any(codes), output.with_name(f"{output.name}.0.txt").read_text()[-3000:]
-    return time.monotonic() - began
+    return Undisturbed(output, first_step - began, time.monotonic() - first_step)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(datasets, tmp_path_factory) -> tuple[Path, float]:
-    output = tmp_path_factory.mktemp("undisturbed") / "run"
-    return output, run(output, datasets)
+def undisturbed(datasets, tmp_path_factory) -> Undisturbed:
+    return run(tmp_path_factory.mktemp("undisturbed") / "run", datasets)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +75,13 @@ def test_killed_and_resumed(datasets, undisturbed, tmp_path, moment):
     assert codes == [-9]
     assert not (output / "model_final.pth").exists()
     run(output, datasets)
-    training.assert_same_run(undisturbed[0], output)
+    training.assert_same_run(undisturbed.output, output)
 
 
 def test_the_comparison_sees_another_seed(datasets, undisturbed, tmp_path):
     run(tmp_path / "run", datasets, "SEED", "8")
     with pytest.raises(AssertionError):
-        training.assert_same_run(undisturbed[0], tmp_path / "run")
+        training.assert_same_run(undisturbed.output, tmp_path / "run")
 
 
 def numbers(in_suite: int, in_all: int) -> pytest.MarkDecorator:
@@ -80,15 +91,23 @@ def numbers(in_suite: int, in_all: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("number", [*range(in_suite), *rest])
 
 
+def draw(number: int) -> tuple[bool, float]:
+    """Whether to kill once the loop has begun, and at which share of the start or of the loop."""
+    moment = random.Random(number).random()
+    return (False, moment / 0.2) if moment < 0.2 else (True, (moment - 0.2) / 0.8)
+
+
 def assert_killed_is_undisturbed(
-    datasets: Path, expected: Path, duration: float, folder: Path, number: int, world: int = 1
+    datasets: Path, expected: Undisturbed, folder: Path, number: int, world: int = 1
 ) -> None:
     """Kill a training at a moment that follows from the number, resume it, and compare."""
-    # The numbers spread over the run; the first part of it is the start of Python.
-    moment = (0.2 + 0.8 * random.Random(number).random()) * duration
+    in_loop, share = draw(number)
+    moment = share * (expected.loop if in_loop else expected.start)
     for attempt in range(10):
         output = folder / f"run_{attempt}"
         ranks = training.start(output, datasets, *RUN, world=world)
+        if in_loop:
+            training.wait_for_loop(ranks, output)
         time.sleep(moment)
         if training.kill(ranks) == [-signal.SIGKILL] * world:
             break
@@ -96,24 +115,23 @@ def assert_killed_is_undisturbed(
     else:
         pytest.fail("no training was killed")
     left = sorted(path.name for path in output.glob("model_*.pth"))
-    print(f"killed after {moment:.1f} s of {duration:.1f} s; checkpoints: {left}")
+    print(f"killed {moment:.1f} s into {'loop' if in_loop else 'start'}; checkpoints: {left}")
     run(output, datasets, world=world)
-    training.assert_same_run(expected, output)
+    training.assert_same_run(expected.output, output)
 
 
 @pytest.mark.slow
 @numbers(2, 20)
 def test_killed_at_a_random_moment(datasets, undisturbed, tmp_path, number):
-    assert_killed_is_undisturbed(datasets, *undisturbed, tmp_path, number)
+    assert_killed_is_undisturbed(datasets, undisturbed, tmp_path, number)
 
 
 @pytest.fixture(scope="module")
-def undisturbed_by_two(datasets, tmp_path_factory) -> tuple[Path, float]:
-    output = tmp_path_factory.mktemp("undisturbed_by_two") / "run"
-    return output, run(output, datasets, world=2)
+def undisturbed_by_two(datasets, tmp_path_factory) -> Undisturbed:
+    return run(tmp_path_factory.mktemp("undisturbed_by_two") / "run", datasets, world=2)
 
 
 @pytest.mark.slow
 @numbers(1, 6)
 def test_two_processes_killed_at_a_random_moment(datasets, undisturbed_by_two, tmp_path, number):
-    assert_killed_is_undisturbed(datasets, *undisturbed_by_two, tmp_path, number, world=2)
+    assert_killed_is_undisturbed(datasets, undisturbed_by_two, tmp_path, number, world=2)
