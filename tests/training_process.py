@@ -122,11 +122,11 @@ def _prepare(environment: dict[str, str], log: Path, die_after: str) -> None:
         VideoTrainer.run_step = dying(VideoTrainer.run_step, lambda self: f"step {self.iter}")
 
 
-def wait_for_loop(ranks: list[ForkServerProcess], output: Path) -> None:
-    """Return when a training that was started says that its first step is next, or has ended."""
+def wait_until(ranks: list[ForkServerProcess], output: Path, sight: str) -> None:
+    """Return when a training that was started has left a file, or said a sentence, or has ended."""
     log = output.with_name(f"{output.name}.0.txt")
     while ranks[0].is_alive():
-        if log.exists() and "Starting training from iteration" in log.read_text():
+        if (output / sight).exists() or (log.exists() and sight in log.read_text()):
             return
         time.sleep(0.02)
 
