@@ -1,6 +1,6 @@
 """Creates the virtual environment of this checkout; standard library only.
 
-    python3 dev/setup_env.py [--venv .venv] [--detectron2 REQUIREMENT_OR_PATH]
+    python3 dev/setup_env.py [--venv .venv] [--detectron2 REQUIREMENT_OR_PATH] [--constraints FILE]
 
 Detectron2 is not published under its own name, so it cannot be an ordinary dependency. This script
 keeps a Detectron2 that is importable already, installs the one that `--detectron2` names, or else
@@ -52,6 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--detectron2", default="", help="pip requirement or path of a checkout")
+    parser.add_argument(
+        "--constraints",
+        type=Path,
+        default=ROOT / "constraints.txt",
+        help="versions for pip: dev/oldest.txt, or /dev/null for the newest there are",
+    )
     args = parser.parse_args()
     args.venv = args.venv.absolute()  # the probes run elsewhere
     if sys.version_info < (3, 10):  # noqa: UP036, whatever `python3` is runs this file
@@ -72,7 +78,7 @@ def main() -> None:
         run(sys.executable, "-m", "venv", *site_packages, args.venv)
     keep = not args.detectron2 and can_import(python, "detectron2.config")
     # The tested versions, unless they would pull torch away under a Detectron2 that is kept.
-    constraints = [] if keep else ["-c", ROOT / "constraints.txt"]
+    constraints = [] if keep else ["-c", args.constraints]
     step("installing torch and the other packages (about 2 minutes and 5 GB the first time)")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     run(*pip, *constraints, "-e", f"{ROOT}[dev,detectron2]")

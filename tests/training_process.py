@@ -95,6 +95,9 @@ def _prepare(environment: dict[str, str], log: Path, die_after: str) -> None:
             "model_final again".
     """
     os.environ.update(environment)
+    # A child of a server of processes would make its loader's workers by that server's kind, too:
+    # they import everything anew, and outlive a trainer that is killed.
+    multiprocessing.set_start_method(None, force=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     for number in (1, 2):
