@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WHEEL = "sal-detectron2==0.7.2"
 WHEEL_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
-# The wheel is tagged for Python 3.10 because of its compiled part; its Python part runs anywhere,
-# and Detectron2 does without the compiled part where that does not load.
+# The wheel is tagged for Python 3.10 because of its compiled part, which is bound to a torch older
+# than 2.6. Its Python part runs anywhere, and Detectron2 does without the compiled one.
 WHEEL_TAGS = ["--only-binary=:all:", "--python-version=3.10", "--implementation=cp"]
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     if not can_import(python, "torch, detectron2._C"):
         step(
             "note: the compiled part of this detectron2 does not load here (that of the published "
-            "wheel is for CPython 3.10 on Linux). All of iff_detectron2 works; rotated boxes and "
+            "wheel needs a torch older than 2.6). All of iff_detectron2 works; rotated boxes and "
             "Detectron2's own deformable layers are missing. A detectron2 that is built from its "
             "repository has them: make setup DETECTRON2=<path of a checkout>"
         )

@@ -26,8 +26,8 @@ _LIBRARIES = (
     ("detectron2", "detectron2"),
     ("detectron2._C", ""),
 )
-# What Detectron2 lacks where its compiled part does not load, as the published wheel's does on
-# CPython 3.10 alone.
+# What Detectron2 lacks where its compiled part does not load, as the published wheel's does with
+# no torch from 2.6 on.
 WITHOUT_COMPILED_PART = "rotated boxes and its own deformable layers, which are compiled"
 
 
