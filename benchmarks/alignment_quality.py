@@ -4,7 +4,8 @@
         [--offsets 1,3,5] [--every 4] [--variants flow,zero,true,none] [KEY VALUE ...]
 
 Prints, on the config's first test set, the end-point error at tracked objects in cells by offset
-and by speed beside that of zero flow (on MovingShapes that of the ground too), the residual of the
+and by speed beside that of zero flow (on MovingShapes that of the ground, and of objects that
+nothing spoils in either frame, too), the residual of the
 features, and mAP50 of the same model with its flow, with zero flow, with the true flow of the
 tracks (an upper end) and with no reference frame.
 """
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from iff_detectron2.data.datasets.builtin import datasets_root
 from iff_detectron2.data.moving_shapes import MovingShapesOptions
-from iff_detectron2.data.moving_shapes.scene import planned_scene
+from iff_detectron2.data.moving_shapes.scene import Scene, planned_scene
 from iff_detectron2.data.moving_shapes.storage import read_marker
 from iff_detectron2.engine import VideoCheckpointer, VideoTrainer, load_config
 from iff_detectron2.engine.alignment_quality import advice, measure_alignment, replaced_flow
@@ -47,7 +48,7 @@ class KnownVideos(MeasuredVideos):
 
     def __init__(self, cfg, name: str) -> None:
         super().__init__(cfg, name)
-        self.ground_motion = self._ground_motion(name)
+        self.scenes = self._planned(name)
 
     def true_flow(self, model) -> Callable[[FusionRequest, Tensor], Tensor]:
         """Make what `replaced_flow` needs to put in the flow of tracks and, if known, ground."""
@@ -57,7 +58,7 @@ class KnownVideos(MeasuredVideos):
             video = request.memory.video_id
             tracks = [self.tracks[video][t] for t in (request.key, *request.refs)]
             true, known = track_flow(tracks, tuple(flow.shape[-2:]), stride)
-            if self.ground_motion is not None:
+            if self.scenes:
                 moves = [self.ground_motion(video, request.key, t) for t in request.refs]
                 ground = torch.tensor(np.array(moves), dtype=torch.float32) / stride
                 true = torch.where(known, true, ground[:, :, None, None])
@@ -65,18 +66,32 @@ class KnownVideos(MeasuredVideos):
 
         return flow_of
 
-    def _ground_motion(self, name: str) -> Callable[[str, int, int], np.ndarray] | None:
-        """Know how the ground of MovingShapes moves; None for other data."""
+    def ground_motion(self, video: str, key: int, ref: int) -> np.ndarray:
+        """Say how far the ground has moved between two frames, in pixels of the input."""
+        return self.scenes[video].ground_motion(key, ref) * self.scale
+
+    def spoilt(self) -> Callable[[str, int], set[int]]:
+        """Find out which objects something spoils or hides in each frame; draws all videos."""
+        found = {
+            video: [
+                {a.track_id for a in scene.render(t)[1] if a.deterioration or a.occluded}
+                for t in range(scene.num_frames)
+            ]
+            for video, scene in self.scenes.items()
+        }
+        return lambda video, frame: found[video][frame]
+
+    def _planned(self, name: str) -> dict[str, Scene]:
+        """Plan the videos of MovingShapes again; none of other data."""
         split = name.removeprefix("moving_shapes_")
         marker = read_marker(datasets_root() / "moving_shapes") if split != name else None
         if marker is None:
-            return None
+            return {}
         options = MovingShapesOptions(**marker["options"])
-        scenes = {
+        return {
             video: planned_scene(options, split, int(video.rpartition("_")[2]))
             for video in self.files
         }
-        return lambda video, key, ref: scenes[video].ground_motion(key, ref) * self.scale
 
 
 def chosen_variants(text: str) -> list[str]:
@@ -119,7 +134,8 @@ def main() -> None:
         videos.tracks,
         offsets=[s * o for o in args.offsets for s in (-1, 1)],
         every=args.every,
-        ground_motion=videos.ground_motion,
+        ground_motion=videos.ground_motion if videos.scenes else None,
+        spoilt=videos.spoilt() if videos.scenes else None,
     )
     rows = quality.rows()
     print(f"end-point error of the flow on {name}, in cells")

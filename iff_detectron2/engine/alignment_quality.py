@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,8 @@ class AlignmentQuality:
     Attributes:
         moved: true displacement of tracked objects in cells, by offset in frames (its amount).
         errors: distance of the flow to it, likewise.
+        unspoilt: of objects that nothing spoils in either frame, where that is known: true
+            displacement and error.
         ground: of the ground, where its motion is known: true displacement and error of each pair.
         residual: of each pair, mean absolute difference of the features to the key frame's: as they
             are, and moved by the flow.
@@ -38,6 +40,7 @@ class AlignmentQuality:
 
     moved: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     errors: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    unspoilt: list[tuple[float, float]] = field(default_factory=list)
     ground: list[tuple[float, float]] = field(default_factory=list)
     residual: list[tuple[float, float]] = field(default_factory=list)
 
@@ -48,11 +51,9 @@ class AlignmentQuality:
             for offset in sorted(self.moved)
         ]
         if rows:
-            moved, errors = (np.concatenate([row[i] for row in rows]) for i in (1, 2))
-            for low, high in SPEEDS.values():
-                chosen = (moved >= low) & (moved < high)
-                name = f"moved {low:g} to {high:g} cells" if high < np.inf else f"moved > {low:g}"
-                rows.append((name, moved[chosen], errors[chosen]))
+            rows += _by_speed(*(np.concatenate([row[i] for row in rows]) for i in (1, 2)))
+        if self.unspoilt:
+            rows += _by_speed(*np.array(self.unspoilt).T, suffix=", unspoilt")
         if self.ground:
             rows.append(("ground", *np.array(self.ground).T))
         return [
@@ -81,6 +82,17 @@ class AlignmentQuality:
         if measured is not None:
             return measured[0] < (1 - LEAST_GAIN) * measured[1]
         return self.residual_ratio < 1 - LEAST_GAIN if self.residual else None
+
+
+def _by_speed(
+    moved: np.ndarray, errors: np.ndarray, suffix: str = ""
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    rows = []
+    for low, high in SPEEDS.values():
+        chosen = (moved >= low) & (moved < high)
+        name = f"moved {low:g} to {high:g} cells" if high < np.inf else f"moved > {low:g}"
+        rows.append((name + suffix, moved[chosen], errors[chosen]))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,7 @@ def measure_alignment(
     offsets: Sequence[int] = (-5, -3, -1, 1, 3, 5),
     every: int = 4,
     ground_motion: Callable[[str, int, int], np.ndarray] | None = None,
+    spoilt: Callable[[str, int], Collection[int | str]] | None = None,
 ) -> AlignmentQuality:
     """Measure the flow of a video detector on whole videos.
 
@@ -144,6 +157,7 @@ def measure_alignment(
         every: every n-th frame is a key frame.
         ground_motion: of a video and two frames, the displacement of the ground in pixels, (dx,
             dy), where that is known; measured on cells that no box is near.
+        spoilt: of a video and a frame, the tracks that something spoils there, where that is known.
 
     Raises:
         ValueError: the model estimates no flow.
@@ -167,6 +181,13 @@ def measure_alignment(
                 result = end_point_errors(flow, both, pair.stride)
                 quality.moved[offset] += result.moved.tolist()
                 quality.errors[offset] += result.error.tolist()
+                if spoilt is not None:
+                    bad = {*spoilt(video_id, pair.key), *spoilt(video_id, ref)}
+                    good = {track: box for track, box in both[0].items() if track not in bad}
+                    result = end_point_errors(flow, (good, both[1]), pair.stride)
+                    quality.unspoilt += zip(
+                        result.moved.tolist(), result.error.tolist(), strict=True
+                    )
                 if ground_motion is not None:
                     motion = np.asarray(ground_motion(video_id, pair.key, ref)) / pair.stride
                     cells = _ground_cells(flow.shape[-2:], both, motion, pair.stride)

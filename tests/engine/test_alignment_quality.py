@@ -70,6 +70,17 @@ def test_another_flow_is_off_by_the_difference(model):
     assert count == 14
 
 
+def test_what_is_spoilt_in_either_frame_is_left_out(model):
+    """Frame 2 is spoilt: of the pairs (t, t -1), (t, t + 1), (t, t + 2) those without it remain."""
+    with replaced_flow(model, constant_flow(1.0, 0.0)):
+        quality = measure(model, spoilt=lambda video, frame: {5} if frame == 2 else set())
+    # Offset -1: 1, 4, 5; offset 1: 0, 3, 4; offset 2: 1, 3.
+    expected = sorted([(1.0, 2.0)] * 3 + [(1.0, 0.0)] * 3 + [(2.0, 1.0)] * 2)
+    assert sorted(quality.unspoilt) == [pytest.approx(pair) for pair in expected]
+    rows = {name: row for name, *row in quality.rows()}
+    assert rows["moved > 1.5, unspoilt"] == pytest.approx([2, 1.0, 2.0])
+
+
 def test_the_model_is_as_it_was_afterwards(model):
     randomise_flow(model)
     video = moving_video()[0]
