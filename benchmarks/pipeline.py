@@ -3,6 +3,7 @@
     python benchmarks/pipeline.py                                  # R-101, 600x1000 and 1080p
     python benchmarks/pipeline.py --device cuda TEST.VIDEO.AMP bfloat16
     python benchmarks/pipeline.py --small --sizes 160x224          # the nets of MovingShapes
+    python benchmarks/pipeline.py --streams 4                      # and 4 videos at once
 
 The video is made up: a picture that moves, as MPEG-4. Weights are random, which changes no time but
 that of NMS. Windows are causal, so that every frame is fused with all its reference frames from the
@@ -10,6 +11,9 @@ first one on. Rows are run in turn, round by round, and the medians are printed:
 each other, not with those of another run. Frames per second are those of iterating over a
 `VideoPredictor`, which decodes and resizes on another thread; the parts of a frame are timed one
 after the other, on a GPU with a wait behind each, so that their sum is more than a frame takes.
+Several streams are the same video several times, each decoded and resized on a thread of its own,
+through a `MultiVideoPredictor`; frames per second are those of all of them together. Processor time
+is that of all threads: on a machine that others use too, compare that.
 """
 
 from __future__ import annotations
@@ -20,10 +24,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,7 +35,7 @@ import torch
 from experiment import markdown_table, origin
 from streaming import ROWS, build, config
 
-from iff_detectron2.engine import VideoPredictor
+from iff_detectron2.engine import MultiVideoPredictor, VideoPredictor
 from iff_detectron2.modeling.seam import VideoMixin, image_backbone
 from iff_detectron2.video.sources import open_source
 
@@ -143,54 +147,106 @@ def parts_of_a_frame(predictor: VideoPredictor, video: Path, frames: int) -> dic
     return {part: 1e3 * parts.seconds[part] / frames for part in PARTS}
 
 
-def frames_per_second(predictor: VideoPredictor, video: Path, frames: int) -> float:
-    """Return the frames per second of iterating over a video, behind the first ones."""
+class Speed(NamedTuple):
+    """Frames per second by the wall clock, and processor milliseconds per frame."""
+
+    per_second: float
+    processor: float
+
+
+class Clock:
+    """Measures from its making on."""
+
+    def __init__(self) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def speed(self, frames: int) -> Speed:
+        """Return that of so many frames since then."""
+        processor = time.process_time() - self._processor
+        return Speed(frames / (time.perf_counter() - self._wall), 1e3 * processor / frames)
+
+
+def speed_alone(predictor: VideoPredictor, video: Path, frames: int) -> Speed:
+    """Return the speed of iterating over a video, behind the first frames."""
     with (
         closing(open_source(str(video)).read()) as source,
         closing(predictor(islice(source, WARM + frames))) as results,
     ):
         for t, _ in enumerate(results):
             if t == WARM - 1:
-                start = time.perf_counter()
-    return frames / (time.perf_counter() - start)
+                clock = Clock()
+    return clock.speed(frames)
 
 
-def measure(args: argparse.Namespace, video: Path) -> dict[str, tuple[float, dict[str, float]]]:
-    """Return for each row frames per second and milliseconds by part, medians of the rounds."""
+def speed_together(predictor: MultiVideoPredictor, video: Path, frames: int, streams: int) -> Speed:
+    """Return the speed of several streams in one batch, behind the first frames."""
+    with ExitStack() as stack:
+        sources = {
+            number: islice(
+                stack.enter_context(closing(open_source(str(video)).read())), WARM + frames
+            )
+            for number in range(streams)
+        }
+        results = stack.enter_context(closing(predictor(sources)))
+        for count, _ in enumerate(results):
+            if count == WARM * streams - 1:
+                clock = Clock()
+    return clock.speed(streams * frames)
+
+
+Found = dict[str, tuple[list[Speed], dict[str, float]]]
+"""Of each row the speed, that of several streams too, and milliseconds by part."""
+
+
+def measure(args: argparse.Namespace, video: Path) -> Found:
+    """Return what is found of each row, medians of the rounds."""
     weights: dict[str, torch.Tensor] = {}
-    predictors = {}
+    predictors, together = {}, {}
     window = ("TEST.VIDEO.CAUSAL", True)
     for name in args.rows:
         cfg = config((SMALL if args.small else ROWS)[name], args, *window)
         predictors[name] = VideoPredictor(cfg, build(cfg, weights))
-    speeds: dict[str, list[float]] = {name: [] for name in predictors}
+        together[name] = MultiVideoPredictor(cfg, predictors[name].model)
+    speeds: dict[str, list[list[Speed]]] = {name: [] for name in predictors}
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in predictors}
     for _ in range(args.rounds):
         for name, predictor in predictors.items():
-            speeds[name].append(frames_per_second(predictor, video, args.frames))
+            found = [speed_alone(predictor, video, args.frames)]
+            if args.streams > 1:
+                several = together[name], video, args.frames, args.streams
+                found.append(speed_together(*several))
+            speeds[name].append(found)
             parts[name].append(parts_of_a_frame(predictor, video, args.frames))
     return {
         name: (
-            statistics.median(speeds[name]),
+            [_median(column) for column in zip(*speeds[name], strict=True)],
             {part: statistics.median(found[part] for found in parts[name]) for part in PARTS},
         )
         for name in predictors
     }
 
 
-def report(found: dict[str, tuple[float, dict[str, float]]]) -> str:
+def _median(speeds: Sequence[Speed]) -> Speed:
+    return Speed(*(statistics.median(column) for column in zip(*speeds, strict=True)))
+
+
+def report(found: Found, streams: int) -> str:
     """Return the table."""
-    plain = found.get("R-FCN", (0.0, {}))[0]
+    plain = found["R-FCN"][0][0].per_second if "R-FCN" in found else None
     rows = [
         [
             name,
-            f"{speed:.2f}",
-            f"{plain / speed:.2f}" if plain else "-",
+            f"{speeds[0].per_second:.2f}",
+            f"{plain / speeds[0].per_second:.2f}" if plain else "-",
+            f"{speeds[0].processor:.1f}",
+            *(cell for s in speeds[1:] for cell in (f"{s.per_second:.2f}", f"{s.processor:.1f}")),
             *(f"{parts[part]:.1f}" for part in PARTS),
         ]
-        for name, (speed, parts) in found.items()
+        for name, (speeds, parts) in found.items()
     ]
-    return markdown_table(["row", "frames/s", "over R-FCN", *(f"{p}, ms" for p in PARTS)], rows)
+    several = [f"frames/s, {streams} streams", "processor ms"] if streams > 1 else []
+    parts = [f"{part}, ms" for part in PARTS]
+    return markdown_table(["row", "frames/s", "over R-FCN", "processor ms", *several, *parts], rows)
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -209,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--video", type=Path, help="a video file of your own instead")
     parser.add_argument("--frames", type=int, default=8, help="timed frames of a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, default=1, help="videos at once, beside one alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides of the configs")
@@ -217,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     print(*origin().values(), args.device, f"{torch.get_num_threads()} CPU threads", sep=", ")
     if args.video is not None:
-        print(report(measure(args, args.video)))
+        print(report(measure(args, args.video), args.streams))
         return
     for height, width in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(
                 f"\nvideo of {height} x {width}, median of {args.rounds} x {args.frames} frames\n"
             )
-            print(report(measure(args, video)), flush=True)
+            print(report(measure(args, video), args.streams), flush=True)
 
 
 if __name__ == "__main__":

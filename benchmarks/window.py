@@ -19,7 +19,7 @@ import numpy as np
 from experiment import CHECKOUT, ResultsFile, Row, markdown_table, origin
 
 from iff_detectron2.engine import VideoPredictor, load_config
-from iff_detectron2.engine.predictor import load_model
+from iff_detectron2.engine.frame_detector import load_model
 from iff_detectron2.evaluation import EvaluationDataset, EvaluationResult, evaluate_arrays
 from iff_detectron2.structures import Detections
 from iff_detectron2.video.frames import read_frame

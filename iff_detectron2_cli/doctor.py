@@ -79,8 +79,8 @@ def _add_alignment(report: Report, args: argparse.Namespace) -> None:
     from iff_detectron2.doctor import Finding
     from iff_detectron2.engine.alignment_quality import advice
     from iff_detectron2.engine.defaults import read_config
+    from iff_detectron2.engine.frame_detector import load_model
     from iff_detectron2.engine.measured_videos import measure_a_few
-    from iff_detectron2.engine.predictor import load_model
 
     args.opts = []
     try:

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     from iff_detectron2.engine.alignment_quality import AlignmentQuality, advice
     from iff_detectron2.engine.defaults import read_config
-    from iff_detectron2.engine.predictor import load_model
+    from iff_detectron2.engine.frame_detector import load_model
     from iff_detectron2.engine.window_alignment import (
         align_window,
         rows_of,

@@ -7,14 +7,17 @@ from .defaults import load_config, setup
 from .hooks import AlignmentLossHook
 from .lazy_config import load_lazy_config
 from .main import launch_from_command_line
+from .multi_predictor import MultiVideoPredictor, VideoError
 from .postprocess import SeqNMSPostprocess, build_postprocess
 from .predictor import VideoPredictor
 from .trainer import VideoTrainer
 
 __all__ = [
     "AlignmentLossHook",
+    "MultiVideoPredictor",
     "SeqNMSPostprocess",
     "VideoCheckpointer",
+    "VideoError",
     "VideoPredictor",
     "VideoTrainer",
     "build_postprocess",

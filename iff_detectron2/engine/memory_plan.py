@@ -139,7 +139,7 @@ def plan_memory(
                     # Once more, now that the memory is full but for this frame.
                     features = backbone(*call.args, **call.kwargs)
                 place = {"video_id": "plan", "frame_index": frame}
-                temporal.observe({**sample, **place}, features, call.images)
+                temporal.observe([{**sample, **place}], features, call.images)
             del features
             per_frame = stored.nbytes() // window.span
             key = window.span - 1 - window.lookahead

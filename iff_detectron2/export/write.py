@@ -26,8 +26,8 @@ from iff_detectron2.deploy.manifest import (
     Manifest,
     file_hash,
 )
+from iff_detectron2.engine.frame_detector import load_model
 from iff_detectron2.engine.lazy_config import yacs_of
-from iff_detectron2.engine.predictor import load_model
 from iff_detectron2.inference.known_data import known_classes
 from iff_detectron2.modeling.seam import VideoMixin
 from iff_detectron2.structures import TemporalWindow

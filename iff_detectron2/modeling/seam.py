@@ -326,13 +326,13 @@ class VideoMixin(nn.Module):
         _check_maps(features, len(samples), self._branches)
         return features, call.images
 
-    def observe(self, sample: dict) -> None:
-        """Encode a frame of a stream and keep it, ahead of its turn as key frame.
+    def observe(self, *samples: dict) -> None:
+        """Encode the next frame of each stream and keep it, ahead of its turn as key frame.
 
         Args:
-            sample: `image`, `video_id`, `frame_index` and `video_length`, as for `forward`.
+            samples: `image`, `video_id`, `frame_index` and `video_length`, as for `forward`.
         """
-        self.temporal.observe(sample, *self.frame_maps([sample]), self._mark)
+        self.temporal.observe(samples, *self.frame_maps([*samples]), self._mark)
 
     def reset(self) -> None:
         """Forget the stream: the next frame starts a new video."""

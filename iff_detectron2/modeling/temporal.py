@@ -25,6 +25,7 @@ from .video_pass import (
     FusionRequest,
     VideoPass,
     chunks_of_refs,
+    codes_of_image,
     plan_pass,
     requests_with_codes,
     start_stream,
@@ -114,7 +115,7 @@ class TemporalAggregation(nn.Module):
         self.gates = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(())) for name in aggregators} if gate else {}
         )
-        self.memory = FrameMemory() if memory is None else memory
+        self._memories: Sequence[FrameMemory] = [FrameMemory() if memory is None else memory]
         self.track_loss = track_loss
         self.alignment_log = AlignmentLog()
         self.last: list[Fusion] = []
@@ -154,6 +155,11 @@ class TemporalAggregation(nn.Module):
             "track_loss": build_track_loss(cfg),
         }
 
+    @property
+    def memory(self) -> FrameMemory:
+        """The frames of the stream; of the first one while there are several."""
+        return self._memories[0]
+
     def take_strides(self, input_shape: Mapping[str, ShapeSpec]) -> None:
         """Take the strides of the maps from the backbone, where they were not given."""
         if self.strides is None:
@@ -170,52 +176,59 @@ class TemporalAggregation(nn.Module):
 
     def reset(self) -> None:
         """Forget the stream: the next frame starts a new video."""
-        self.memory.clear()
+        for memory in self._memories:
+            memory.clear()
         self.last = []
 
     @contextmanager
     def stream(
-        self, memory: FrameMemory, window: TemporalWindow, pairs_per_chunk: int = 0
+        self,
+        memory: FrameMemory | Sequence[FrameMemory],
+        window: TemporalWindow,
+        pairs_per_chunk: int = 0,
     ) -> Iterator[None]:
         """Work on the stream of another memory, and come back to its own after it.
 
-        Streams may take turns in any order, but not run at the same time. The arguments are those
-        of the constructor.
+        Streams may take turns in any order, or run one frame each in a batch. The arguments are
+        those of the constructor.
 
         Args:
-            memory: frames of the other stream.
-            window: of the other stream.
+            memory: frames of the other stream; of several, one for each sample of a batch.
+            window: of the other streams.
             pairs_per_chunk: reference frames that are fused at a time; 0 for all.
         """
-        own = self.memory, self.window, self.pairs_per_chunk, self.streaming
-        self.memory, self.window, self.pairs_per_chunk = memory, window, pairs_per_chunk
+        own = self._memories, self.window, self.pairs_per_chunk, self.streaming
+        self._memories = [memory] if isinstance(memory, FrameMemory) else memory
+        self.window, self.pairs_per_chunk = window, pairs_per_chunk
         self.streaming = True
         try:
             yield
         finally:
-            self.memory, self.window, self.pairs_per_chunk, self.streaming = own
+            self._memories, self.window, self.pairs_per_chunk, self.streaming = own
             self.last = []
 
     def observe(
         self,
-        sample: dict,
+        samples: Sequence[dict],
         features: Mapping[str, Tensor],
         images: Tensor,
         mark: Callable[[], WeightsMark] | None = None,
     ) -> None:
-        """Keep a frame of the stream for key frames to come.
+        """Keep the next frame of each stream for key frames to come.
 
         Args:
-            sample: as for `plan`, of a frame in order.
-            features: the backbone's maps of this frame alone.
-            images: what the backbone saw, [1, 3, H, W].
+            samples: as for `plan`, of a frame in order, one for each stream.
+            features: the backbone's maps of these frames.
+            images: what the backbone saw, [N, 3, H, W].
             mark: as for `plan`.
         """
         codes = self.encode(features, images)
-        t = sample["frame_index"]
-        start_stream(self.memory, sample, self.memory.newest, mark or self._mark)
-        self.memory.forget_before(t - self.window.span + 1)
-        self.memory.add(t, codes)
+        streams = list(zip(samples, self._memories, strict=True))
+        for sample, memory in streams:
+            start_stream(memory, sample, memory.newest, mark or self._mark)
+        for row, (sample, memory) in enumerate(streams):
+            memory.forget_before(sample["frame_index"] - self.window.span + 1)
+            memory.add(sample["frame_index"], codes_of_image(codes, row, len(streams)))
 
     def plan(
         self,
@@ -224,8 +237,8 @@ class TemporalAggregation(nn.Module):
     ) -> VideoPass:
         """Plan a pass; arguments and errors are those of `plan_pass`."""
         streams = self.streaming and not self.training
-        memory = self.memory if streams else None
-        return plan_pass(batched_inputs, self.window, memory, mark or self._mark)
+        memories = self._memories if streams else None
+        return plan_pass(batched_inputs, self.window, memories, mark or self._mark)
 
     def _mark(self) -> WeightsMark:
         return WeightsMark(self)

@@ -56,7 +56,7 @@ class VideoPass:
 def plan_pass(
     batched_inputs: Sequence[dict],
     window: TemporalWindow,
-    memory: FrameMemory | None,
+    memories: Sequence[FrameMemory] | None,
     mark: Callable[[], WeightsMark],
 ) -> VideoPass:
     """Plan the pass of a batch.
@@ -64,24 +64,20 @@ def plan_pass(
     Args:
         batched_inputs: samples of `VIDDatasetMapper`. A sample without `ref_images` is a still.
         window: that of a stream.
-        memory: that of the stream; None if each sample carries its whole window.
+        memories: that of the stream of each sample; None if each sample carries its whole window.
         mark: notes the weights of the model.
 
     Raises:
         ValueError: if a stream comes several frames at a time or not in order, if reference frames
             differ from their key frame in size, or if the key frame alone was transformed.
     """
-    of_video = any("video_id" in sample for sample in batched_inputs)
-    if memory is not None and of_video and len(batched_inputs) > 1:
-        raise ValueError(
-            f"a stream is tested one frame at a time, got {len(batched_inputs)} at once; use a "
-            "test batch size of 1 or TEST.VIDEO.STREAMING False"
-        )
+    if memories is not None and any("video_id" in sample for sample in batched_inputs):
+        _check_streams(len(batched_inputs), memories)
     plan = VideoPass()
-    for sample in batched_inputs:
+    for row, sample in enumerate(batched_inputs):
         frames = _frames_by_offset(sample)
-        if memory is not None and "video_id" in sample:
-            request, new = _plan_stream(sample, frames, window, memory, mark)
+        if memories is not None and "video_id" in sample:
+            request, new = _plan_stream(sample, frames, window, memories[row], mark)
         else:
             refs = list(sample.get("ref_offsets", []))
             tracks = sample.get("tracks", [])
@@ -91,6 +87,14 @@ def plan_pass(
         plan.samples += [{**sample, "image": image} for image in new.values()]
         plan.key_frames_only &= request.new == [request.key]
     return plan
+
+
+def _check_streams(count: int, memories: Sequence[FrameMemory]) -> None:
+    if len(memories) != count or len({*map(id, memories)}) < count:
+        raise ValueError(
+            f"a stream is tested one frame at a time, got {count} at once; use a test batch size "
+            "of 1 or TEST.VIDEO.STREAMING False"
+        )
 
 
 def _frames_by_offset(sample: dict) -> dict[int, Tensor]:
@@ -179,7 +183,7 @@ def requests_with_codes(
         start += len(request.new)
         if request.memory is not None:
             for frame, row in rows[-1].items():
-                request.memory.add(frame, _branches_of(codes, row, count))
+                request.memory.add(frame, codes_of_image(codes, row, count))
     for branch in range(_count_branches(plan, codes)):
         for request, own in zip(plan.requests, rows, strict=True):
             if request.memory is not None:
@@ -196,8 +200,14 @@ def _count_branches(plan: VideoPass, codes: FrameCodes) -> int:
     return 1 if memory is None else memory.branches
 
 
-def _branches_of(codes: FrameCodes, row: int, count: int) -> FrameCodes:
-    """Return the codes of one image, a row for each branch."""
+def codes_of_image(codes: FrameCodes, row: int, count: int) -> FrameCodes:
+    """Return the codes of one image, a row for each branch.
+
+    Args:
+        codes: those of a batch of images, branch by branch, [branches * N, ...].
+        row: of the image in the batch.
+        count: images of the batch, N.
+    """
     return {
         level: {
             name: join_samples([x[i : i + 1] for i in range(row, len(x), count)])

@@ -37,17 +37,28 @@ def test_the_video_moves(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_several_streams_have_a_column(capsys) -> None:
+    small = [*map(str, TINY), *map(str, SIZES), "TEST.VIDEO.NUM_REFS", "2"]
+    fixed = ["--small", "--sizes", "48x72", "--frames", "2", "--rounds", "1", "--rows", "R-FCN"]
+    pipeline.main([*fixed, "--streams", "3", *small])
+    *_, header, _, row = capsys.readouterr().out.strip().splitlines()
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in (header, row)]
+    assert cells[0][3:6] == ["processor ms", "frames/s, 3 streams", "processor ms"]
+    assert all(float(cell) > 0 for cell in cells[1][3:6])
+
+
+@pytest.mark.slow
 def test_every_row_is_measured(capsys) -> None:
     small = [*map(str, TINY), *map(str, SIZES), "TEST.VIDEO.NUM_REFS", "2"]
     pipeline.main(["--small", "--sizes", "48x72", "--frames", "2", "--rounds", "1", *small])
     *_, header, _, plain, iff_a, iff_c, optflow = capsys.readouterr().out.strip().splitlines()
     names = [name.strip() for name in header.strip("| ").split("|")]
-    assert names[3:] == [f"{part}, ms" for part in pipeline.PARTS]
+    assert names[4:] == [f"{part}, ms" for part in pipeline.PARTS]
     for row, name in ((plain, "R-FCN"), (iff_a, "IFF-A"), (iff_c, "IFF-C"), (optflow, "OptFlow-B")):
         cells = [cell.strip() for cell in row.strip("| ").split("|")]
         assert cells[0] == name
         assert float(cells[1]) > 0
-        flow, fusion = float(cells[6]), float(cells[7])
+        flow, fusion = float(cells[7]), float(cells[8])
         assert (flow > 0) == (fusion > 0) == (name != "R-FCN")
-        assert float(cells[5]) > 0  # the backbone
-        assert float(cells[8]) > 0  # the heads
+        assert float(cells[6]) > 0  # the backbone
+        assert float(cells[9]) > 0  # the heads

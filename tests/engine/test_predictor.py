@@ -13,8 +13,7 @@ from video_runs import SIZES, make_frames, make_model, spread_scores, write_fram
 
 from iff_detectron2.data import VIDDatasetMapper, VideoIndex
 from iff_detectron2.data.catalog import register_video_dataset
-from iff_detectron2.engine import VideoPredictor
-from iff_detectron2.engine import predictor as predictor_module
+from iff_detectron2.engine import VideoPredictor, frame_detector
 from iff_detectron2.engine.acceleration import prepare_for_inference
 from iff_detectron2.layers import aggregation
 from iff_detectron2.layers.pixels import join_samples
@@ -303,7 +302,7 @@ def test_a_frame_made_ready_elsewhere_gives_the_same(model):
 @pytest.mark.parametrize("causal", [False, True])
 def test_results_that_are_handed_out_late_are_the_same(model, monkeypatch, causal):
     """Late is what a GPU gives them; here the CPU is told to."""
-    monkeypatch.setitem(predictor_module._LATE, "cpu", 1)
+    monkeypatch.setitem(frame_detector._LATE, "cpu", 1)
     parts = [make_frames(9), make_frames(2, 64, 48, seed=1), make_frames(5, seed=2)]
     frames = [frame for part in parts for frame in part]
     opts = ("TEST.VIDEO.CAUSAL", causal, "TEST.VIDEO.ON_SIZE_CHANGE", "reset")
