@@ -177,8 +177,9 @@ def add_iff_config(cfg: CN) -> None:
     cfg.TEST.VIDEO.MEMORY_LIMIT = 0.0
     # Mixed precision of a VideoPredictor: float16, bfloat16, or empty for float32 throughout.
     cfg.TEST.VIDEO.AMP = ""
-    # Let torch.compile work on what a VideoPredictor runs once a frame (backbone and encoders).
-    cfg.TEST.VIDEO.COMPILE = False
+    # Mode in which torch.compile works on the backbone, the encoders and the fusion in mid-video of
+    # a VideoPredictor: default, reduce-overhead (CUDA graphs), max-autotune; empty for none.
+    cfg.TEST.VIDEO.COMPILE = ""
     # What a VideoPredictor does where the size of the frames changes: error, or reset (end the
     # windows there and start anew).
     cfg.TEST.VIDEO.ON_SIZE_CHANGE = "error"

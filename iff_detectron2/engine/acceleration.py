@@ -13,9 +13,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from iff_detectron2.layers import DeformConv2d
 from iff_detectron2.modeling.seam import VideoMixin, image_backbone
+from iff_detectron2.modeling.temporal import TemporalAggregation
+
+COMPILE_MODES = ("", "default", "reduce-overhead", "max-autotune")
+_WITHOUT_GRAPHS = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 _IN_FLOAT32 = (
@@ -82,32 +87,65 @@ def mixed_precision(device_type: str, dtype: torch.dtype) -> Iterator[None]:
 
 
 class _Compiled:
-    """A compiled function of tensors that leaves some of them to the plain one.
+    """A compiled function of tensors that leaves some calls to the plain one.
 
     A memory plan brings tensors without data; met first, they would keep PyTorch from ever
     compiling.
     """
 
-    def __init__(self, plain: Callable[..., Any]) -> None:
+    def __init__(self, plain: Callable[..., Any], mode: str) -> None:
         self.plain = plain
-        self.compiled = torch.compile(plain, dynamic=False)
+        self.compiled = torch.compile(plain, dynamic=False, mode=mode)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        planned = any(isinstance(x, FakeTensor) for x in (*args, *kwargs.values()))
-        return (self.plain if planned else self.compiled)(*args, **kwargs)
+        return (self.compiled if self._takes(args, kwargs) else self.plain)(*args, **kwargs)
+
+    def _takes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        return not any(isinstance(x, FakeTensor) for x in tree_leaves((args, kwargs)))
 
 
-def compile_frame_part(model: nn.Module) -> None:
-    """Compiles the backbone and the encoders of a model in place; a second call does nothing.
+class _CompiledInMidVideo(_Compiled):
+    """The fusion of an aggregator, compiled for the whole window of a stream.
 
-    Pairs of frames stay as they are: their operators are custom ones, and their number changes at
-    the ends of a video. Each size of frames is compiled anew. Copies of the model made afterwards
-    would still run the original's compiled part.
+    At the ends of a video the end frames stand in for those beyond. Their offsets differ from frame
+    to frame, and an aggregator that looks at them would be compiled anew for each.
+    """
+
+    def __init__(self, plain: Callable[..., Any], mode: str, temporal: TemporalAggregation) -> None:
+        super().__init__(plain, mode)
+        self._temporal = temporal
+
+    def _takes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        offsets = kwargs["offsets"]
+        whole = len(offsets) > 0 and list(offsets) == list(self._temporal.window.offsets)
+        return whole and super()._takes(args, kwargs)
+
+
+def compile_for_video(model: nn.Module, mode: str) -> None:
+    """Compiles the backbone, the encoders and the fusion of a model in place, for inference.
+
+    Each size of frames, each number of videos in a batch and each length of the window is compiled
+    anew, until PyTorch has had enough of it (8 times) and runs others as they are. A second call
+    for the same model does nothing. Copies of the model made afterwards would still run the
+    original's compiled parts.
+
+    Modes with CUDA graphs use them for backbone and encoders alone: before it replays a graph,
+    PyTorch copies what the graph reads to a fixed place, and what fusion reads are the codes of the
+    whole window.
+
+    Args:
+        model: plain or video detector.
+        mode: of torch.compile, one of `COMPILE_MODES` that is not empty.
     """
     parts: list[tuple[Any, str]] = [(image_backbone(model), "forward")]
     if isinstance(model, VideoMixin):
-        aggregators = model.temporal.aggregators
-        parts += [(aggregator, "encode") for aggregator in aggregators.values()]
+        aggregators = [*model.temporal.aggregators.values()]
+        parts += [(aggregator, "encode") for aggregator in aggregators]
+        fusion_mode = _WITHOUT_GRAPHS.get(mode, mode)
+        for aggregator in aggregators:
+            if not isinstance(aggregator.forward, _Compiled):
+                fusion = _CompiledInMidVideo(aggregator.forward, fusion_mode, model.temporal)
+                aggregator.forward = fusion  # type: ignore[assignment]
     for module, name in parts:
         if not isinstance(getattr(module, name), _Compiled):
-            setattr(module, name, _Compiled(getattr(module, name)))
+            setattr(module, name, _Compiled(getattr(module, name), mode))

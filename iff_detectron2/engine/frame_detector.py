@@ -18,7 +18,12 @@ from iff_detectron2.modeling.seam import VideoMixin
 from iff_detectron2.structures import TemporalWindow
 from iff_detectron2.structures.image import check_bgr_image
 
-from .acceleration import compile_frame_part, mixed_precision, prepare_for_inference
+from .acceleration import (
+    COMPILE_MODES,
+    compile_for_video,
+    mixed_precision,
+    prepare_for_inference,
+)
 from .checkpoint import VideoCheckpointer
 from .detector_output import OnItsWay, instances_of, named_output
 from .lazy_config import build_lazy_model, lazy_of, yacs_of
@@ -83,6 +88,7 @@ class FrameDetector:
         for key, value, known in (
             ("ON_SIZE_CHANGE", video.ON_SIZE_CHANGE, ON_SIZE_CHANGE),
             ("AMP", video.AMP, tuple(AMP_TYPES)),
+            ("COMPILE", video.COMPILE, COMPILE_MODES),
         ):
             if value not in known:
                 names = ", ".join(repr(name) for name in known)
@@ -91,7 +97,7 @@ class FrameDetector:
         self._empty_memory = build_frame_memory(cfg)
         self.model = load_model(cfg) if model is None else model.eval()
         if video.COMPILE:
-            compile_frame_part(self.model)
+            compile_for_video(self.model, video.COMPILE)
         self.window = TemporalWindow(0)
         self.device = next(self.model.parameters()).device
         self.temporal = self.model.temporal if isinstance(self.model, VideoMixin) else None
@@ -141,6 +147,8 @@ class FrameDetector:
         for numbers in groups.values():
             members = [steps[number] for number in numbers]
             samples = [step.sample for step in members]
+            # What CUDA graphs gave for the frames before may be overwritten: nobody has it still.
+            torch.compiler.cudagraph_mark_step_begin()
             with self._streams_of(members):
                 if not members[0].detect:
                     self.model.observe(*samples)  # type: ignore[operator]

@@ -140,7 +140,7 @@ def captured(monkeypatch):
 
 def test_predict_compiles_what_it_was_asked_to_compile(captured, tmp_path):
     write_frames(tmp_path / "clip", make_frames(4))
-    for name, opts in (("plain", ()), ("compiled", ("TEST.VIDEO.COMPILE", True))):
+    for name, opts in (("plain", ()), ("compiled", ("TEST.VIDEO.COMPILE", "default"))):
         arguments = ("--input", tmp_path / "clip", "--output", tmp_path / name, "--no-video")
         assert not captured
         assert main(["predict", *command(tmp_path, *arguments, opts=opts)]) == 0

@@ -1,6 +1,6 @@
 import copy
-import functools
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -449,7 +449,8 @@ def test_mixed_precision_keeps_the_sums_in_float32(model, kind, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("AMP", "int8"), ("ON_SIZE_CHANGE", "ignore"), ("MEMORY_DTYPE", "half")]
+    ("key", "value"),
+    [("AMP", "int8"), ("ON_SIZE_CHANGE", "ignore"), ("MEMORY_DTYPE", "half"), ("COMPILE", "fast")],
 )
 def test_unknown_choices_name_their_key(model, key, value):
     with pytest.raises(ValueError, match=rf"TEST\.VIDEO\.{key}.*{value}"):
@@ -473,17 +474,73 @@ def test_new_weights_are_not_fused_with_the_frames_of_the_old(model):
     run(predictor, frames)
 
 
-def test_compiled_parts_give_the_same(model, monkeypatch):
-    # Captured and differentiated as for any backend, without minutes of code generation.
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    frames = make_frames(5)
-    expected = run(predictor_of(model), frames)
+class Compiler:
+    """Stands for torch.compile: captures as for any backend, without minutes of code generation.
+
+    Attributes:
+        modes: asked for, by the name of the function.
+        calls: of what was compiled, by its name.
+    """
+
+    def __init__(self, model):
+        self.own, self.modes, self.calls = torch.compile, {}, Counter()
+        self.names = {model.backbone: "backbone", model.temporal.aggregators.reduction: "fusion"}
+
+    def __call__(self, function, *, dynamic, mode):
+        is_forward = function.__name__ == "forward"
+        name = self.names[function.__self__] if is_forward else function.__name__
+        assert name not in self.modes
+        self.modes[name] = mode
+        compiled = self.own(function, dynamic=dynamic, backend="aot_eager")
+
+        def counted(*args, **kwargs):
+            self.calls[name] += 1
+            return compiled(*args, **kwargs)
+
+        return counted
+
+
+def offline(model, predictor, frames):
+    """Return detections of a model that is given the whole window of each frame, no stream."""
+    images = [predictor.prepare(frame).image for frame in frames]
+    results = []
+    for t in range(len(frames)):
+        refs = predictor.window.frames(t, len(frames))
+        sample = {
+            "image": images[t],
+            "ref_images": [images[index] for index in refs],
+            "ref_offsets": [index - t for index in refs],
+            **dict(zip(("height", "width"), frames[t].shape[:2], strict=True)),
+        }
+        with torch.inference_mode():
+            results.append(model([sample])[0]["instances"])
+    return results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["", "bfloat16"])
+def test_a_compiled_stream_equals_the_plain_model_offline(model, monkeypatch, precision):
     compiled = copy.deepcopy(model)
-    for _ in range(2):  # the second predictor compiles nothing anew
-        results = run(predictor_of(compiled, "TEST.VIDEO.COMPILE", True), frames)
-    assert compiled.backbone.forward.plain.__self__ is compiled.backbone
-    for t, instances in results.items():
-        assert_same(instances, expected[t])
+    compiler = Compiler(compiled)
+    monkeypatch.setattr(torch, "compile", compiler)
+    opts = ("TEST.VIDEO.COMPILE", "reduce-overhead", "TEST.VIDEO.AMP", precision)
+    predictor = predictor_of(compiled, *opts)
+    videos = [make_frames(7), make_frames(6, 64, 48, seed=1)]
+    for frames in videos:
+        results = run(predictor, frames)
+        expected = offline(model, predictor, frames)
+        for t, instances in results.items():
+            if precision:
+                scores = instances.scores[0], expected[t].scores[0]
+                torch.testing.assert_close(*scores, rtol=0, atol=2e-2)
+            else:
+                assert_same(instances, expected[t])
+    # No CUDA graph for fusion, whose window would be copied for it. It runs compiled for the frames
+    # whose window lies within the video: 3 of 7 and 2 of 6.
+    graphs = "reduce-overhead"
+    assert compiler.modes == {"backbone": graphs, "encode": graphs, "fusion": "default"}
+    assert compiler.calls == {"backbone": 13, "encode": 13, "fusion": 5}
+    predictor_of(compiled, *opts)  # compiles nothing anew: the compiler would object
 
 
 class Interrupted(BaseException):
