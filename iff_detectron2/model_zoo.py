@@ -1,8 +1,12 @@
-"""The configs that come with the package, by name, as `detectron2.model_zoo` has its own."""
+"""The configs and trained models that come with the package, as `detectron2.model_zoo` has its own.
+
+Every command and every MODEL.WEIGHTS takes the address of weights: `iff://MovingShapes/iff_net_C`.
+"""
 
 from __future__ import annotations
 
 from detectron2.config import CfgNode
+from torch import nn
 
 
 def get_config_file(name: str) -> str:
@@ -20,12 +24,44 @@ def get_config_file(name: str) -> str:
     return str(find_config(name))
 
 
-def get_config(name: str) -> CfgNode:
+def get_config(name: str, trained: bool = False) -> CfgNode:
     """Return a config, frozen, with its datasets registered.
 
+    Args:
+        name: as for `get_config_file`; with `trained` a config of this package.
+        trained: its MODEL.WEIGHTS are those of the zoo.
+
     Raises:
-        FileNotFoundError: if there is no such config.
+        FileNotFoundError: if there is no such config, or no weights of it.
     """
     from iff_detectron2.engine import load_config
 
-    return load_config(name)
+    return load_config(name, ["MODEL.WEIGHTS", get_checkpoint_file(name)] if trained else [])
+
+
+def get_checkpoint_file(name: str) -> str:
+    """Return the path of the trained weights of a config of this package.
+
+    Args:
+        name: as `MovingShapes/iff_net_C`, with or without `.yaml`.
+
+    Raises:
+        FileNotFoundError: if the zoo has none of it.
+    """
+    from iff_detectron2.engine.zoo_weights import trained_weights
+
+    return str(trained_weights(name))
+
+
+def get(name: str) -> nn.Module:
+    """Build a trained model, in evaluation mode, on the device that its config finds.
+
+    Args:
+        name: as for `get_checkpoint_file`.
+
+    Raises:
+        FileNotFoundError: if the zoo has no weights of it.
+    """
+    from iff_detectron2.engine.predictor import load_model
+
+    return load_model(get_config(name, trained=True))

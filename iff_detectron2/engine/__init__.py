@@ -2,6 +2,7 @@
 
 from iff_detectron2.utils import needs_detectron2  # noqa: F401
 
+from . import zoo_weights  # noqa: F401  lets Detectron2 find iff:// addresses
 from .checkpoint import VideoCheckpointer
 from .defaults import load_config, setup
 from .hooks import AlignmentLossHook

@@ -95,12 +95,14 @@ def fetch_weights(cfg: CfgNode) -> None:
     """Look whether MODEL.WEIGHTS is on this machine; download it where it is an address.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file is not there, or weights are not in the model zoo.
         OSError: an address cannot be reached.
     """
     weights = cfg.MODEL.WEIGHTS
     try:
         there = not weights or PathManager.isfile(PathManager.get_local_path(weights))
+    except FileNotFoundError:
+        raise  # of the model zoo; says what there is
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise OSError(

@@ -1,0 +1,53 @@
+"""The trained weights that come with the package, at addresses as `iff://MovingShapes/iff_net_C`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detectron2.utils.file_io import PathManager
+from iopath.common.file_io import PathHandler
+
+from iff_detectron2_cli.arguments import did_you_mean
+
+from .config_file import CONFIGS
+
+PREFIX = "iff://"
+
+
+def trained_weights(name: str) -> Path:
+    """Return the file of weights of a config; it lies in `weights/` beside the config.
+
+    Args:
+        name: of the config, as `MovingShapes/iff_net_C`, with or without `.yaml`.
+
+    Raises:
+        FileNotFoundError: there are none; the names that have some are told.
+    """
+    family, _, config = name.removesuffix(".yaml").rpartition("/")
+    known = sorted(f"{p.parts[-3]}/{p.stem}" for p in CONFIGS.glob("*/weights/*.pth"))
+    if f"{family}/{config}" not in known:
+        hint = did_you_mean(name, known)
+        raise FileNotFoundError(
+            f"the model zoo has no weights of {name}{hint}; it has those of {', '.join(known)}"
+        )
+    return CONFIGS / family / "weights" / f"{config}.pth"
+
+
+class ZooHandler(PathHandler):
+    """Lets Detectron2 find `iff://` addresses wherever it takes a path, as MODEL.WEIGHTS."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [PREFIX]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        return str(trained_weights(path.removeprefix(PREFIX)))
+
+    def _isfile(self, path: str, **kwargs: Any) -> bool:
+        return Path(self._get_local_path(path)).is_file()
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+        return PathManager.open(self._get_local_path(path), mode, buffering, **kwargs)
+
+
+PathManager.register_handler(ZooHandler(), allow_override=True)
