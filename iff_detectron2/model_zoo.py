@@ -62,6 +62,6 @@ def get(name: str) -> nn.Module:
     Raises:
         FileNotFoundError: if the zoo has no weights of it.
     """
-    from iff_detectron2.engine.predictor import load_model
+    from iff_detectron2.engine.frame_detector import load_model
 
     return load_model(get_config(name, trained=True))

@@ -14,7 +14,7 @@ from iff_detectron2 import model_zoo
 from iff_detectron2.data.moving_shapes import generate_moving_shapes
 from iff_detectron2.engine import VideoCheckpointer, VideoTrainer, load_config
 from iff_detectron2.engine.config_check import fetch_weights
-from iff_detectron2.engine.predictor import load_model
+from iff_detectron2.engine.frame_detector import load_model
 
 FILES = sorted(CONFIGS.glob("*/weights/*.pth"))
 NAMES = [f"{path.parts[-3]}/{path.stem}" for path in FILES]
