@@ -89,6 +89,16 @@ def run_told(prog: str, run: Callable[[], Any]) -> int:
     try:
         code = run()
     except (ValueError, OSError, ImportError) as error:
-        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: {' '.join(str(_cause(error)).split())}", file=sys.stderr)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _cause(error: Exception) -> Exception:
+    """How to install Detectron2, where a module of it is what could not be imported."""
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "detectron2":
+        try:
+            from iff_detectron2.utils import needs_detectron2  # noqa: F401
+        except ImportError as how:
+            return how
+    return error

@@ -146,6 +146,7 @@ def test_missing_detectron2_says_how_to_install_it(how):
 import importlib.util, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find_spec(name, *a)
+sys.modules["detectron2"] = None
 import iff_detectron2
 from iff_detectron2.deploy import VideoRunner  # does without
 try:

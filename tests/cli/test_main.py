@@ -97,9 +97,10 @@ def test_a_users_mistake_ends_with_one_sentence(capsys):
 
 
 WITHOUT_DETECTRON2 = """
-import contextlib, importlib, importlib.util, io, shlex
+import contextlib, importlib, importlib.util, io, shlex, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else find_spec(name, *a)
+sys.modules["detectron2"] = None
 from iff_detectron2_cli.main import VERBS, main
 for verb in VERBS:
     example = importlib.import_module(f"iff_detectron2_cli.{verb}").EXAMPLE
