@@ -195,7 +195,9 @@ def fpn(output: Path, file: ResultsFile, seeds: Sequence[int], methods: Sequence
             experiment.evaluate(PLAIN, plain, config, seed, sets, *FPN)
         if ADAPTED in methods:
             videos = _raw_videos(output, "spoilt")
-            folder = experiment.adapt(ADAPTED, plain, config, videos, seed, *FPN, *WINDOW)
+            # The config of the plain run, which `adapt` makes temporal.
+            own = str(plain / "config.yaml")
+            folder = experiment.adapt(ADAPTED, plain, own, videos, seed, *WINDOW)
             experiment.evaluate(ADAPTED, folder, str(folder / "adapted.yaml"), seed, sets)
 
 
