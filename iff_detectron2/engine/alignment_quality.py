@@ -53,7 +53,8 @@ class AlignmentQuality:
         if rows:
             rows += _by_speed(*(np.concatenate([row[i] for row in rows]) for i in (1, 2)))
         if self.unspoilt:
-            rows += _by_speed(*np.array(self.unspoilt).T, suffix=", unspoilt")
+            moved, errors = np.array(self.unspoilt).T
+            rows += _by_speed(moved, errors, ", unspoilt")
         if self.ground:
             rows.append(("ground", *np.array(self.ground).T))
         return [
@@ -87,7 +88,7 @@ class AlignmentQuality:
 def _by_speed(
     moved: np.ndarray, errors: np.ndarray, suffix: str = ""
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    rows = []
+    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
     for low, high in SPEEDS.values():
         chosen = (moved >= low) & (moved < high)
         name = f"moved {low:g} to {high:g} cells" if high < np.inf else f"moved > {low:g}"
