@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -47,6 +48,7 @@ def train(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(cv2.__version__ >= "5", reason="its warpAffine makes other frames than 4's")
 def test_the_losses_are_those_of_the_file(tmp_path, monkeypatch, fresh_builtins):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     threads = torch.get_num_threads()
