@@ -247,7 +247,7 @@ def other_detector(*opts, config="MovingShapes/iff_net_C.yaml"):
         ("iff_net_C", ("MODEL.IFF.AGGREGATOR", "TwoHypothesesAggregator")),
         ("iff_net_C", ("MODEL.IFF.EMBEDDING.BEFORE_WARP", False, "INPUT.FORMAT", "RGB")),
     ],
-    ids=["plain", "causal", "offsets", "embedded-after"],
+    ids=["plain", "causal", "offsets", "moved-or-still", "embedded-after"],
 )
 def test_other_detectors(tmp_path, config, opts):
     cfg, model = other_detector(*opts, config=f"MovingShapes/{config}.yaml")
