@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -148,7 +149,9 @@ class FrameDetector:
             members = [steps[number] for number in numbers]
             samples = [step.sample for step in members]
             # What CUDA graphs gave for the frames before may be overwritten: nobody has it still.
-            torch.compiler.cudagraph_mark_step_begin()
+            # Without the compiler there are none, and to ask would import it.
+            if "torch._inductor.cudagraph_trees" in sys.modules:
+                torch.compiler.cudagraph_mark_step_begin()
             with self._streams_of(members):
                 if not members[0].detect:
                     self.model.observe(*samples)  # type: ignore[operator]

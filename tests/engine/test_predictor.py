@@ -1,4 +1,5 @@
 import copy
+import sys
 import threading
 from collections import Counter
 
@@ -375,6 +376,17 @@ def test_going_on_in_the_middle_gives_the_same(model, causal, start):
         # The very same numbers, so that a resumed run writes the same file.
         assert torch.equal(instances.scores, expected[t].scores)
         assert torch.equal(instances.pred_boxes.tensor, expected[t].pred_boxes.tensor)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_compiler_is_not_imported_for_a_model_that_is_not_compiled(model, monkeypatch, there):
+    marked = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append(0))
+    monkeypatch.delitem(sys.modules, "torch._inductor.cudagraph_trees", raising=False)
+    if there:
+        monkeypatch.setitem(sys.modules, "torch._inductor.cudagraph_trees", torch)
+    run(predictor_of(model), make_frames(3))
+    assert bool(marked) == there
 
 
 def test_plain_detectors_see_each_frame_alone():
