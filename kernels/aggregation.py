@@ -107,8 +107,9 @@ def weigh_kernel(
     key_norm = tl.maximum(tl.sqrt(own_square), eps)
     share = tl.exp(tl.sum(dot, axis=1) / (norm * key_norm))
     tl.store(shares + t * H * W + p, share, mask=present)
-    own_share = tl.exp(own_square / (key_norm * key_norm))
-    tl.store(shares + tl.num_programs(1) * H * W + p, own_share, mask=present & (t == 0))
+    if t == 0:  # a branch: Triton 3.9's interpreter refuses a mask that a scalar is a part of
+        own_share = tl.exp(own_square / (key_norm * key_norm))
+        tl.store(shares + tl.num_programs(1) * H * W + p, own_share, mask=present)
 
 
 @triton.jit
