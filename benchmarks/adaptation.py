@@ -53,14 +53,8 @@ WINDOW = ("TEST.VIDEO.NUM_REFS", "10")
 FPN = [
     *("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "INPUT.VIDEO.NUM_REFS", "0"),
     *("TEST.VIDEO.NUM_REFS", "0", "SOLVER.MAX_ITER", "1600"),
-    *(
-        "INPUT.MIN_SIZE_TRAIN",
-        "(160,)",
-        "INPUT.MAX_SIZE_TRAIN",
-        "224",
-        "INPUT.MAX_SIZE_TEST",
-        "224",
-    ),
+    *("INPUT.MIN_SIZE_TRAIN", "(160,)", "INPUT.MAX_SIZE_TRAIN", "224"),
+    *("INPUT.MAX_SIZE_TEST", "224"),
 ]
 # Each loss left out once.
 ABLATION = {
@@ -202,10 +196,7 @@ def fpn(output: Path, file: ResultsFile, seeds: Sequence[int], methods: Sequence
 
 
 def _on_shapes(part: str, output: Path, file: ResultsFile) -> Experiment:
-    """Make the sets of MovingShapes unless they are there, and an experiment tested on two."""
-    for name, options in SETS.items():
-        command = ["-m", "iff_detectron2_cli", "synth", str(_shapes(output, name)), *options]
-        run_step(command, output / "data", name)
+    """Make an experiment that is tested on MovingShapes with and without deteriorations."""
     specs = {
         test: f"moving_shapes:{_shapes(output, name)}@VID_val_videos"
         for test, name in {"val": "spoilt", "clean_val": "clean"}.items()
@@ -214,7 +205,11 @@ def _on_shapes(part: str, output: Path, file: ResultsFile) -> Experiment:
 
 
 def _shapes(output: Path, name: str) -> Path:
-    return output / "data" / name / "moving_shapes"
+    """Make a set of MovingShapes unless it is there, and return its folder."""
+    folder = output / "data" / name / "moving_shapes"
+    command = ["-m", "iff_detectron2_cli", "synth", str(folder), *SETS[name]]
+    run_step(command, output / "data", name)
+    return folder
 
 
 def _labels(output: Path, name: str) -> str:

@@ -5,9 +5,9 @@
 
 Prints, on the config's first test set, the end-point error at tracked objects in cells by offset
 and by speed beside that of zero flow (on MovingShapes that of the ground, and of objects that
-nothing spoils in either frame, too), the residual of the
-features, and mAP50 of the same model with its flow, with zero flow, with the true flow of the
-tracks (an upper end) and with no reference frame.
+nothing spoils in either frame, too), the residual of the features, and mAP50 of the same model with
+its flow, with zero flow, with the true flow of the tracks (an upper end) and with no reference
+frame.
 """
 
 from __future__ import annotations

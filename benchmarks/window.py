@@ -2,9 +2,11 @@
 
     python benchmarks/window.py --config-file CONFIG --weights CHECKPOINT [--refs 0 2 4 8 12 20]
         [--strides 1 2 4] [--videos 20] [--plot FILE] [KEY VALUE ...]
+    python benchmarks/window.py --tables
 
 Runs the model over the first test set once per window, as `iff-detectron2 predict` does, causal and
-not. Each window is a row of results/window.csv; what is there already is not run again.
+not. Each window is a row of results/window.csv; what is there already is not run again. `--tables`
+makes the table of docs/results.md from that file alone.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from experiment import CHECKOUT, ResultsFile, Row, markdown_table, origin
+from experiment import CHECKOUT, ResultsFile, Row, markdown_table, origin, replace_table
 
 from iff_detectron2.engine import VideoPredictor, load_config
 from iff_detectron2.engine.frame_detector import load_model
@@ -24,6 +26,7 @@ from iff_detectron2.evaluation import EvaluationDataset, EvaluationResult, evalu
 from iff_detectron2.structures import Detections
 from iff_detectron2.video.frames import read_frame
 
+PAGE = CHECKOUT / "docs" / "results.md"
 METRICS = ("mAP50", "mAP50-slow", "mAP50-medium", "mAP50-fast")
 COLUMNS = (*METRICS, "stability_error", "ms_per_frame", "frames")
 
@@ -115,16 +118,22 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure the windows that are missing, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("--config-file")
+    parser.add_argument("--weights")
     parser.add_argument("--refs", type=int, nargs="+", default=[0, 2, 4, 8, 12, 20])
     parser.add_argument("--strides", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--videos", type=int, default=20, help="the first videos of the test set")
     parser.add_argument("--csv", type=Path, default=CHECKOUT / "results" / "window.csv")
     parser.add_argument("--plot", type=Path, help="also draw into this file")
+    parser.add_argument("--tables", action="store_true", help="only write the table of the docs")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides of the config")
     args = parser.parse_args(argv)
     file = results_file(args.csv)
+    if args.tables:
+        replace_table(PAGE, "window", table(file.rows()))
+        return
+    if not (args.config_file and args.weights):
+        parser.error("--config-file and --weights say which model to measure")
     cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
     name = cfg.DATASETS.TEST[0]
     dataset, model = EvaluationDataset.load(name), None

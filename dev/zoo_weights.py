@@ -11,13 +11,11 @@ They lie in configs/FAMILY/weights/. Evaluate them before you publish them:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
+from iff_detectron2.engine.config_file import CONFIGS
 from iff_detectron2.engine.converters import read_weights
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -137,15 +138,17 @@ def compile_for_video(model: nn.Module, mode: str) -> None:
         model: plain or video detector.
         mode: of torch.compile, one of `COMPILE_MODES` that is not empty.
     """
-    parts: list[tuple[Any, str]] = [(image_backbone(model), "forward")]
+    _replace(image_backbone(model), "forward", partial(_Compiled, mode=mode))
     if isinstance(model, VideoMixin):
-        aggregators = [*model.temporal.aggregators.values()]
-        parts += [(aggregator, "encode") for aggregator in aggregators]
-        fusion_mode = _WITHOUT_GRAPHS.get(mode, mode)
-        for aggregator in aggregators:
-            if not isinstance(aggregator.forward, _Compiled):
-                fusion = _CompiledInMidVideo(aggregator.forward, fusion_mode, model.temporal)
-                aggregator.forward = fusion  # type: ignore[assignment]
-    for module, name in parts:
-        if not isinstance(getattr(module, name), _Compiled):
-            setattr(module, name, _Compiled(getattr(module, name), mode))
+        temporal, fusion_mode = model.temporal, _WITHOUT_GRAPHS.get(mode, mode)
+        in_mid_video = partial(_CompiledInMidVideo, mode=fusion_mode, temporal=temporal)
+        for aggregator in temporal.aggregators.values():
+            _replace(aggregator, "encode", partial(_Compiled, mode=mode))
+            _replace(aggregator, "forward", in_mid_video)
+
+
+def _replace(module: Any, name: str, compiled: Callable[[Callable[..., Any]], _Compiled]) -> None:
+    """Put a compiled function in place of a module's, unless that was done before."""
+    plain = getattr(module, name)
+    if not isinstance(plain, _Compiled):
+        setattr(module, name, compiled(plain))

@@ -171,7 +171,8 @@ def merge(cfg: CfgNode, change: Callable[[CfgNode], None], where: str = "") -> N
             raise ValueError(f"{where}there is no key {match[1]}{hint}") from None
         if match := re.fullmatch(r"(?s).* vs\. (.*)\) for config key: (\S+)", text):
             there = value_of(cfg, match[2])
-            kind = "a section of keys" if isinstance(there, CfgNode) else f"like {there!r}"
+            kind = "text" if there == "" else f"like {there!r}"
+            kind = "a section of keys" if isinstance(there, CfgNode) else kind
             raise ValueError(f"{where}{match[2]} must be {kind}, got {match[1]}") from None
         raise ValueError(f"{where}{' '.join(text.split())}") from None
 

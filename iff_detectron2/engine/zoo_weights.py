@@ -24,14 +24,15 @@ def trained_weights(name: str) -> Path:
     Raises:
         FileNotFoundError: there are none; the names that have some are told.
     """
-    family, _, config = name.removesuffix(".yaml").rpartition("/")
-    known = sorted(f"{p.parts[-3]}/{p.stem}" for p in CONFIGS.glob("*/weights/*.pth"))
-    if f"{family}/{config}" not in known:
-        hint = did_you_mean(name, known)
+    files = sorted(CONFIGS.glob("*/weights/*.pth"))
+    known = {f"{path.parts[-3]}/{path.stem}": path for path in files}
+    found = known.get(name.removesuffix(".yaml"))
+    if found is None:
+        hint = did_you_mean(name, list(known))
         raise FileNotFoundError(
             f"the model zoo has no weights of {name}{hint}; it has those of {', '.join(known)}"
         )
-    return CONFIGS / family / "weights" / f"{config}.pth"
+    return found
 
 
 class ZooHandler(PathHandler):

@@ -55,6 +55,7 @@ MISTAKES = [
     (f"{PREDICT} MODEL.IFF.FLOW.NAME", "override MODEL.IFF.FLOW.NAME has no value"),
     (f"{PREDICT} MODEL.IFF.FLOW.NAME=BasicIFF", "MODEL.IFF.FLOW.NAME=BasicIFF", "KEY VALUE"),
     (f"{PREDICT} MODEL.RPN.NMS_THRESH high", "MODEL.RPN.NMS_THRESH must be like 0.7, got high"),
+    (f"{PREDICT} TEST.VIDEO.COMPILE True", "TEST.VIDEO.COMPILE must be text, got True"),
     (f"{PREDICT} MODEL.IFF 3", "MODEL.IFF must be a section of keys, got 3"),
     (
         f"{PREDICT} MODEL.META_ARCHITECTURE VideoGeneralisedRCNN",
